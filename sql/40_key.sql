@@ -1,0 +1,91 @@
+-- The keys, one row each for life, and their withdrawals. The C++ code reads both by attribute number: new columns go at the end, in
+-- a script that the library's list of columns (src/store) follows.
+
+CREATE TABLE apikey.key (
+    key_id uuid NOT NULL,
+    generation integer NOT NULL DEFAULT 1,
+    owner text NOT NULL,
+    role text COLLATE "C" NOT NULL,
+    state text NOT NULL DEFAULT 'active',
+    issued_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    name text,
+    format text NOT NULL,
+    environment text NOT NULL,
+    permissions text[],
+    allowed_cidrs cidr[],
+    metadata jsonb NOT NULL DEFAULT '{}',
+    ttl interval,
+    kid text COLLATE "C",
+    token_hash bytea NOT NULL,
+    token_salt bytea NOT NULL,
+    token_iterations integer NOT NULL,
+    token_tag bytea NOT NULL,
+    previous_kid text COLLATE "C",
+    previous_hash bytea,
+    previous_salt bytea,
+    previous_iterations integer,
+    previous_tag bytea,
+    previous_expires_at timestamptz,
+    previous_valid_until timestamptz,
+    master_key_fingerprint bytea NOT NULL,
+    idempotency_key text,
+    idempotency_digest bytea,
+    revoked_at timestamptz,
+    revocation_reason text,
+    disabled_at timestamptz,
+    disabled_reason text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by name NOT NULL DEFAULT session_user,
+    CONSTRAINT key_pkey PRIMARY KEY (key_id),
+    CONSTRAINT key_role_fkey FOREIGN KEY (role) REFERENCES apikey.role (name) ON UPDATE CASCADE,
+    CONSTRAINT key_kid_fkey FOREIGN KEY (kid) REFERENCES apikey.signing_key (kid),
+    CONSTRAINT key_previous_kid_fkey FOREIGN KEY (previous_kid) REFERENCES apikey.signing_key (kid),
+    CONSTRAINT key_generation_check CHECK (generation >= 1),
+    CONSTRAINT key_owner_check CHECK (apikey.is_label(owner)),
+    CONSTRAINT key_name_check CHECK (apikey.is_label(name)),
+    CONSTRAINT key_state_check CHECK (state IN ('active', 'disabled', 'revoked')),
+    CONSTRAINT key_format_check CHECK (format IN ('jwt', 'opaque') AND (format = 'jwt') = (kid IS NOT NULL)),
+    CONSTRAINT key_environment_check CHECK (apikey.is_environment(environment)),
+    CONSTRAINT key_permissions_check CHECK (permissions IS NULL OR (apikey.is_grant_list(permissions) AND cardinality(permissions) > 0)),
+    CONSTRAINT key_allowed_cidrs_check CHECK (allowed_cidrs IS NULL OR (cardinality(allowed_cidrs) > 0 AND array_ndims(allowed_cidrs) = 1 AND array_position(allowed_cidrs, NULL) IS NULL)),
+    CONSTRAINT key_metadata_check CHECK (jsonb_typeof(metadata) = 'object'),
+    CONSTRAINT key_ttl_check CHECK (ttl > interval '0'),
+    CONSTRAINT key_expires_at_check CHECK (isfinite(expires_at)),
+    CONSTRAINT key_token_check CHECK (octet_length(token_hash) = 32 AND octet_length(token_salt) = 16
+                                      AND token_iterations > 0 AND octet_length(token_tag) = 8),
+    CONSTRAINT key_previous_check CHECK (
+        num_nulls(previous_hash, previous_salt, previous_iterations, previous_tag, previous_expires_at, previous_valid_until) IN (0, 6)
+        AND octet_length(previous_hash) = 32 AND octet_length(previous_salt) = 16 AND octet_length(previous_tag) = 8),
+    CONSTRAINT key_fingerprint_check CHECK (octet_length(master_key_fingerprint) = 8),
+    CONSTRAINT key_idempotency_check CHECK (apikey.is_label(idempotency_key) AND (idempotency_key IS NULL) = (idempotency_digest IS NULL)),
+    CONSTRAINT key_revoked_check CHECK ((state = 'revoked') = (revoked_at IS NOT NULL) AND (state = 'revoked') = (revocation_reason IS NOT NULL)
+                                        AND apikey.is_revocation_reason(revocation_reason)),
+    CONSTRAINT key_disabled_check CHECK (state <> 'disabled' OR disabled_at IS NOT NULL)
+);
+CREATE INDEX key_owner ON apikey.key (owner);
+CREATE UNIQUE INDEX key_idempotency ON apikey.key (owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
+COMMENT ON TABLE apikey.key IS 'API keys: hashes of the current and the previous generation''s token, never the token';
+COMMENT ON COLUMN apikey.key.state IS 'active, disabled or revoked; expired and superseded follow from the times. Setting it to revoked with plain SQL revokes the key';
+COMMENT ON COLUMN apikey.key.permissions IS 'The key''s own narrowing of its role''s permissions; NULL: all of the role''s';
+COMMENT ON COLUMN apikey.key.allowed_cidrs IS 'Client networks that may use the key; NULL: any';
+COMMENT ON COLUMN apikey.key.ttl IS 'The key''s own time to live, where issue() was given one; NULL: its role''s at each refresh';
+COMMENT ON COLUMN apikey.key.token_hash IS 'PBKDF2-HMAC-SHA256 over an HMAC of the token that is keyed from the master key';
+COMMENT ON COLUMN apikey.key.token_tag IS 'Keyed 64-bit tag of the token, compared before the slow hash';
+COMMENT ON COLUMN apikey.key.previous_valid_until IS 'End of the grace in which the previous generation''s token still validates';
+
+CREATE TABLE apikey.revocation (
+    key_id uuid NOT NULL,
+    generation integer,
+    kind text NOT NULL DEFAULT 'withdrawn',
+    effective_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    until timestamptz NOT NULL,
+    CONSTRAINT revocation_unique UNIQUE NULLS NOT DISTINCT (key_id, generation, kind),
+    CONSTRAINT revocation_kind_check CHECK (kind IN ('withdrawn', 'changed')),
+    CONSTRAINT revocation_changed_check CHECK (kind = 'withdrawn' OR generation IS NOT NULL)
+);
+COMMENT ON TABLE apikey.revocation IS 'Every way in which an unexpired token stopped being good; what mirrors send to other nodes. Written by triggers only';
+COMMENT ON COLUMN apikey.revocation.generation IS 'NULL: all generations of the key';
+COMMENT ON COLUMN apikey.revocation.kind IS 'withdrawn: no longer valid; changed: valid, but a claim in the token is no longer true, so a node must ask';
+COMMENT ON COLUMN apikey.revocation.effective_at IS 'From when on; the end of the grace for a superseded generation';
+COMMENT ON COLUMN apikey.revocation.until IS 'Expiry of the last token concerned; the row may go 60 seconds later';

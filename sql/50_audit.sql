@@ -1,0 +1,56 @@
+-- The audit trail: range-partitioned by month, append-only by trigger and privilege. The parent has no key or index of its own, so that
+-- partitions can be made standalone and attached without a lock that stops writers.
+
+CREATE TABLE apikey.audit_event (
+    event_id uuid NOT NULL DEFAULT apikey.uuid_v7(),
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    event text NOT NULL,
+    key_id uuid,
+    generation integer,
+    owner text,
+    code text,
+    actor name NOT NULL DEFAULT session_user,
+    actor_role name NOT NULL DEFAULT apikey.outer_user(),
+    client inet DEFAULT inet_client_addr(),
+    detail jsonb NOT NULL DEFAULT '{}'
+) PARTITION BY RANGE (at);
+COMMENT ON TABLE apikey.audit_event IS 'Who did what to which key, append-only';
+COMMENT ON COLUMN apikey.audit_event.event IS 'issued, refreshed, revoked, disabled, enabled, changed, deleted, role_…, signing_key_…, access_…';
+COMMENT ON COLUMN apikey.audit_event.actor IS 'session_user: who logged in';
+COMMENT ON COLUMN apikey.audit_event.actor_role IS 'The role that SET ROLE chose; the same as actor without SET ROLE';
+COMMENT ON COLUMN apikey.audit_event.client IS 'Address of the database client; NULL on a unix socket';
+
+CREATE TABLE apikey.audit_event_default PARTITION OF apikey.audit_event DEFAULT;
+ALTER TABLE apikey.audit_event_default ADD CONSTRAINT audit_event_default_pkey PRIMARY KEY (event_id);
+CREATE INDEX audit_event_default_key_id ON apikey.audit_event_default (key_id, at);
+CREATE INDEX audit_event_default_at ON apikey.audit_event_default (at);
+COMMENT ON TABLE apikey.audit_event_default IS 'Audit events of months that have no partition of their own';
+
+CREATE FUNCTION apikey.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = 'object_not_in_prerequisite_state',
+        MESSAGE = format('%s on %I.%I is refused', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME),
+        HINT = CASE WHEN TG_OP = 'TRUNCATE' AND TG_TABLE_NAME NOT LIKE 'audit%'
+                    THEN 'TRUNCATE would withdraw keys without a trace: use DELETE or revoke them.'
+                    ELSE 'The audit trail is append-only.' END;
+END
+$$;
+COMMENT ON FUNCTION apikey.refuse_change() IS 'Trigger: this table does not allow the operation';
+
+CREATE TRIGGER audit_event_append_only BEFORE UPDATE OR DELETE ON apikey.audit_event
+    FOR EACH ROW EXECUTE FUNCTION apikey.refuse_change();
+CREATE TRIGGER audit_event_no_truncate BEFORE TRUNCATE ON apikey.audit_event
+    FOR EACH STATEMENT EXECUTE FUNCTION apikey.refuse_change();
+CREATE TRIGGER audit_event_no_truncate BEFORE TRUNCATE ON apikey.audit_event_default
+    FOR EACH STATEMENT EXECUTE FUNCTION apikey.refuse_change();
+CREATE TRIGGER key_no_truncate BEFORE TRUNCATE ON apikey.key
+    FOR EACH STATEMENT EXECUTE FUNCTION apikey.refuse_change();
+CREATE TRIGGER role_no_truncate BEFORE TRUNCATE ON apikey.role
+    FOR EACH STATEMENT EXECUTE FUNCTION apikey.refuse_change();
+CREATE TRIGGER signing_key_no_truncate BEFORE TRUNCATE ON apikey.signing_key
+    FOR EACH STATEMENT EXECUTE FUNCTION apikey.refuse_change();
+CREATE TRIGGER revocation_no_truncate BEFORE TRUNCATE ON apikey.revocation
+    FOR EACH STATEMENT EXECUTE FUNCTION apikey.refuse_change();

@@ -1,0 +1,137 @@
+-- What admins and auditors look at, and who may do what.
+
+CREATE VIEW apikey.keys AS
+    SELECT k.key_id, k.generation, k.owner, k.name, k.role,
+           CASE WHEN k.state <> 'active' THEN k.state WHEN k.expires_at <= clock_timestamp() THEN 'expired' ELSE 'active' END AS state,
+           k.format, k.environment, k.permissions, k.allowed_cidrs, k.metadata, k.kid,
+           k.created_at, k.created_by, k.issued_at, greatest(k.issued_at, k.expires_at - r.refresh_window) AS refresh_after, k.expires_at,
+           k.previous_valid_until, k.revoked_at, k.revocation_reason, k.disabled_at, k.disabled_reason
+      FROM apikey.key k JOIN apikey.role r ON r.name = k.role;
+COMMENT ON VIEW apikey.keys IS 'Keys as people want to see them: no hashes, and expired told from active';
+
+CREATE FUNCTION apikey.master_key_state(OUT state text, OUT detail text)
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'apikey_master_key_state';
+COMMENT ON FUNCTION apikey.master_key_state() IS 'ok, missing, refused or mismatch, and why: can this server read the master key that its rows were made under?';
+
+CREATE FUNCTION apikey.library_version() RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'apikey_library_version';
+COMMENT ON FUNCTION apikey.library_version() IS 'Version of the shared library; status() compares it with the extension''s';
+
+CREATE FUNCTION apikey.status() RETURNS TABLE (component text, state text, detail jsonb)
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'extension', CASE WHEN e.extversion = apikey.library_version() THEN 'ok' ELSE 'mismatch' END,
+           jsonb_build_object('extension_version', e.extversion, 'library_version', apikey.library_version())
+      FROM pg_extension e WHERE e.extname = 'apikey'
+    UNION ALL
+    SELECT 'preload', CASE WHEN 'apikey' = ANY (SELECT btrim(l) FROM unnest(string_to_array(current_setting('shared_preload_libraries'), ',')) l)
+                           THEN 'ok' ELSE 'missing' END,
+           jsonb_build_object('shared_preload_libraries', current_setting('shared_preload_libraries'))
+    UNION ALL
+    SELECT 'server', CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END, '{}'
+    UNION ALL
+    SELECT 'master_key', m.state, jsonb_strip_nulls(jsonb_build_object('detail', m.detail)) FROM apikey.master_key_state() m
+    UNION ALL
+    SELECT 'signing_key', CASE WHEN count(*) FILTER (WHERE s.state = 'active') = 1 THEN 'ok' ELSE 'missing' END,
+           coalesce(jsonb_object_agg(s.kid, s.state) FILTER (WHERE s.state <> 'retired'), '{}')
+      FROM apikey.signing_key s
+    UNION ALL
+    SELECT 'keys', 'ok', jsonb_build_object('active', count(*) FILTER (WHERE k.state = 'active'), 'expired', count(*) FILTER (WHERE k.state = 'expired'),
+           'disabled', count(*) FILTER (WHERE k.state = 'disabled'), 'revoked', count(*) FILTER (WHERE k.state = 'revoked'))
+      FROM apikey.keys k
+$$;
+COMMENT ON FUNCTION apikey.status() IS 'One row for each component: is it in order, and what it says about itself';
+
+CREATE FUNCTION apikey.access_privileges(kind text) RETURNS SETOF text
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF kind IS NULL OR kind NOT IN ('application', 'issuer', 'auditor', 'admin') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'unknown kind of access',
+            HINT = 'Kinds are application, issuer, auditor and admin.';
+    END IF;
+    RETURN NEXT 'USAGE ON SCHEMA apikey';
+    IF kind IN ('application', 'issuer', 'admin') THEN
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.validate(text, text, inet, integer)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.check_token(text, text, inet, integer)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.require(text, text, inet, integer)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.refresh(text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.revoke_token(text, text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.normalize_role(text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.jwks()';
+    END IF;
+    IF kind IN ('issuer', 'admin') THEN
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.issue(text, text, text, interval, text[], text, text, cidr[], jsonb, text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.revoke(text, text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.revoke_owner(text, text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.disable(text, text)';
+    END IF;
+    IF kind IN ('auditor', 'admin') THEN
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.status()';
+        RETURN NEXT 'SELECT ON apikey.keys';
+        RETURN NEXT 'SELECT ON apikey.audit_event';
+        RETURN NEXT 'SELECT ON apikey.role';
+    END IF;
+    IF kind = 'admin' THEN
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.enable(text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.rotate_signing_key(text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.stage_signing_key(text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.retire_signing_key(text, boolean)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.grant_access(name, text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.revoke_access(name)';
+        RETURN NEXT 'INSERT (name, ttl, permissions, rate_limit, rate_window, refresh_window, format, issuable_by, description) ON apikey.role';
+        RETURN NEXT 'UPDATE (name, ttl, permissions, rate_limit, rate_window, refresh_window, format, issuable_by, description) ON apikey.role';
+        RETURN NEXT 'DELETE ON apikey.role';
+        RETURN NEXT 'SELECT (key_id, generation, owner, role, state, issued_at, expires_at, name, format, environment, permissions, allowed_cidrs, '
+                    'metadata, ttl, kid, previous_kid, previous_expires_at, previous_valid_until, idempotency_key, revoked_at, revocation_reason, '
+                    'disabled_at, disabled_reason, created_at, created_by) ON apikey.key';
+        RETURN NEXT 'UPDATE (owner, role, state, expires_at, name, environment, permissions, allowed_cidrs, metadata, ttl, previous_valid_until, '
+                    'revocation_reason, disabled_reason) ON apikey.key';
+        RETURN NEXT 'DELETE ON apikey.key';
+        RETURN NEXT 'SELECT (kid, algorithm, state, public_key, created_at, activated_at, verify_only_at, retired_at) ON apikey.signing_key';
+        RETURN NEXT 'UPDATE (state) ON apikey.signing_key';
+        RETURN NEXT 'SELECT ON apikey.revocation';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION apikey.access_privileges(text) IS 'The privileges that make up a kind of access, as GRANT writes them';
+
+CREATE FUNCTION apikey.grant_access(grantee name, kind text) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    superuser boolean;
+    privilege text;
+BEGIN
+    SELECT r.rolsuper INTO superuser FROM pg_roles r WHERE r.rolname = grantee;
+    IF superuser IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('database role "%s" does not exist', grantee),
+            HINT = 'Access goes to one database role by name (CREATE ROLE), never to PUBLIC.';
+    ELSIF superuser THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('database role "%s" is a superuser', grantee),
+            HINT = 'A superuser needs no grant, and an application should not be one: create a role for it.';
+    END IF;
+    FOR privilege IN SELECT apikey.access_privileges(kind) LOOP
+        EXECUTE format('GRANT %s TO %I', privilege, grantee);
+    END LOOP;
+    INSERT INTO apikey.audit_event (event, detail) VALUES ('access_granted', jsonb_build_object('grantee', grantee, 'kind', kind));
+END
+$$;
+COMMENT ON FUNCTION apikey.grant_access(name, text) IS
+    'Grants a database role what it needs: application (validate, check_token, require, refresh, revoke_token), issuer (and issue, revoke, disable), auditor (reads), admin (all)';
+
+CREATE FUNCTION apikey.revoke_access(grantee name) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    privilege text;
+BEGIN
+    FOR privilege IN SELECT apikey.access_privileges('admin') LOOP
+        EXECUTE format('REVOKE %s FROM %I', privilege, grantee);
+    END LOOP;
+    INSERT INTO apikey.audit_event (event, detail) VALUES ('access_revoked', jsonb_build_object('grantee', grantee));
+END
+$$;
+COMMENT ON FUNCTION apikey.revoke_access(name) IS 'Takes back everything that grant_access() of any kind gave to a database role';

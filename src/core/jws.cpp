@@ -1,0 +1,154 @@
+#include "core/jws.h"
+
+#include <openssl/crypto.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "core/base64url.h"
+#include "core/strict_json.h"
+
+namespace apikey::core {
+namespace {
+
+constexpr std::array<std::pair<Algorithm, std::string_view>, 3> algorithm_names{{
+    {Algorithm::EdDSA, "EdDSA"},  // RFC 8037 section 3.1
+    {Algorithm::ES256, "ES256"},  // RFC 7518 section 3.4
+    {Algorithm::HS256, "HS256"},  // RFC 7518 section 3.2
+}};
+
+std::optional<JoseHeader> parse_header(std::string_view json, std::string& why) {
+    const std::optional<JsonObject> object = parse_json_object(json, max_jws_size, why);
+    if (!object) {
+        return std::nullopt;
+    }
+    JoseHeader header{};
+    bool has_algorithm = false;
+    for (const JsonMember& member : *object) {
+        const std::string* text = member.value.string();
+        if (member.name == "alg") {
+            const auto algorithm = text == nullptr ? std::nullopt : algorithm_from_name(*text);
+            if (!algorithm) {
+                why = "unknown algorithm";
+                return std::nullopt;
+            }
+            header.algorithm = *algorithm;
+            has_algorithm = true;
+        } else if (member.name == "kid" || member.name == "typ") {
+            if (text == nullptr || text->empty()) {
+                why = "a header member has the wrong type or is empty";
+                return std::nullopt;
+            }
+            (member.name == "kid" ? header.kid : header.typ) = *text;
+        } else {
+            // An unknown member may say that the token means something else (RFC 7515 section 4.1.11), or
+            // bring a key along.
+            why = "a header member is not allowed";
+            return std::nullopt;
+        }
+    }
+    if (!has_algorithm) {
+        why = "no algorithm";
+        return std::nullopt;
+    }
+    return header;
+}
+
+}  // namespace
+
+std::string_view algorithm_name(Algorithm algorithm) {
+    for (const auto& [known, name] : algorithm_names) {
+        if (known == algorithm) {
+            return name;
+        }
+    }
+    return {};
+}
+
+std::optional<Algorithm> algorithm_from_name(std::string_view name) {
+    for (const auto& [algorithm, known] : algorithm_names) {
+        if (known == name) {
+            return algorithm;
+        }
+    }
+    return std::nullopt;
+}
+
+bool is_valid_kid(std::string_view kid) {
+    return !kid.empty() && kid.size() <= 64 && std::all_of(kid.begin(), kid.end(), [](char c) {
+        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
+               c == '-';
+    });
+}
+
+std::optional<CompactJws> parse_compact_jws(std::string_view text, std::string* why) {
+    std::string unasked;
+    std::string& reason = why == nullptr ? unasked : *why;
+    if (text.size() > max_jws_size) {
+        reason = "too long";
+        return std::nullopt;
+    }
+    const std::size_t first = text.find('.');
+    const std::size_t second = first == std::string_view::npos ? first : text.find('.', first + 1);
+    if (second == std::string_view::npos || text.find('.', second + 1) != std::string_view::npos) {
+        reason = "not three parts";
+        return std::nullopt;
+    }
+    const std::optional<Bytes> header_json = base64url_decode(text.substr(0, first));
+    std::optional<Bytes> payload = base64url_decode(text.substr(first + 1, second - first - 1));
+    std::optional<Bytes> signature = base64url_decode(text.substr(second + 1));
+    if (!header_json || !payload || !signature) {
+        reason = "not base64url";
+        return std::nullopt;
+    }
+    std::optional<JoseHeader> header = parse_header(text_of(*header_json), reason);
+    if (!header) {
+        return std::nullopt;
+    }
+    return CompactJws{std::move(*header), text.substr(0, second), std::move(*payload), std::move(*signature)};
+}
+
+bool verify_parsed_jws(const CompactJws& jws, const SigningKey& key, std::string_view key_kid) {
+    if (jws.header.algorithm != key.algorithm()) {
+        return false;
+    }
+    if (!jws.header.kid.empty() && !key_kid.empty() && jws.header.kid != key_kid) {
+        return false;
+    }
+    return key.verify(bytes_of(jws.signing_input), jws.signature);
+}
+
+std::optional<Bytes> verify_compact_jws(std::string_view text, const SigningKey& key,
+                                        std::string_view key_kid) {
+    std::optional<CompactJws> jws = parse_compact_jws(text);
+    if (!jws || !verify_parsed_jws(*jws, key, key_kid)) {
+        return std::nullopt;
+    }
+    return std::move(jws->payload);
+}
+
+SecretBytes sign_compact_jws(std::string_view header_json, std::string_view payload_json,
+                             const SigningKey& key) {
+    // Every algorithm's signature fits; one allocation, so that nothing of the token is left in a smaller
+    // one.
+    constexpr std::size_t max_signature_size = 64;
+    SecretBytes token;
+    token.reserve(base64url_length(header_json.size()) + base64url_length(payload_json.size()) +
+                  base64url_length(max_signature_size) + 2);
+    const auto append = [&token](ByteView bytes) {
+        const std::size_t start = token.size();
+        token.resize(start + base64url_length(bytes.size()));
+        base64url_encode_to(bytes, {reinterpret_cast<char*>(token.data() + start), token.size() - start});
+    };
+    append(bytes_of(header_json));
+    token.push_back('.');
+    append(bytes_of(payload_json));
+    Bytes signature = key.sign(view(token));
+    token.push_back('.');
+    append(signature);
+    OPENSSL_cleanse(signature.data(), signature.size());
+    return token;
+}
+
+}  // namespace apikey::core

@@ -1,0 +1,109 @@
+#include "core/jws.h"
+#include "core/label.h"
+#include "core/permission.h"
+#include "core/role_name.h"
+#include "core/token.h"
+#include "core/verdict.h"
+#include "pg/boundary.h"
+#include "pg/datum.h"
+#include "store/master_key.h"
+#include "store/roles.h"
+#include "store/snapshot.h"
+
+/** What table constraints, defaults and views of the install script call. */
+using namespace apikey;
+
+PG_ENTRY(apikey_is_role_name) {
+    return BoolGetDatum(core::is_valid_role_name(pg::text_view(PG_GETARG_DATUM(0))));
+}
+
+PG_ENTRY(apikey_is_environment) {
+    return BoolGetDatum(core::is_valid_environment(pg::text_view(PG_GETARG_DATUM(0))));
+}
+
+PG_ENTRY(apikey_is_label) {
+    return BoolGetDatum(core::is_valid_label(pg::text_view(PG_GETARG_DATUM(0))));
+}
+
+PG_ENTRY(apikey_is_revocation_reason) {
+    return BoolGetDatum(core::is_revocation_reason(pg::text_view(PG_GETARG_DATUM(0))));
+}
+
+PG_ENTRY(apikey_is_grant_list) {
+    const Datum array = PG_GETARG_DATUM(0);
+    const bool flat = pg::call([&] {
+        const ArrayType* value = DatumGetArrayTypeP(array);
+        return ARR_NDIM(value) <= 1 && !array_contains_nulls(const_cast<ArrayType*>(value));
+    });
+    if (!flat) {
+        return BoolGetDatum(false);
+    }
+    const auto grants = pg::text_array(array);
+    for (auto grant = grants.begin(); grant != grants.end(); ++grant) {
+        if (!core::is_valid_grant(*grant) || std::find(grants.begin(), grant, *grant) != grant) {
+            return BoolGetDatum(false);
+        }
+    }
+    return BoolGetDatum(true);
+}
+
+PG_ENTRY(apikey_uuid_v7) {
+    std::array<std::uint8_t, 8> random;
+    pg::random_bytes(random);
+    return pg::uuid_datum(core::uuid_v7(pg::now(), random));
+}
+
+PG_ENTRY(apikey_outer_user) {
+    return pg::call([] {
+        auto* name = static_cast<Name>(palloc0(NAMEDATALEN));
+        namestrcpy(name, GetUserNameFromId(GetOuterUserId(), false));
+        return NameGetDatum(name);
+    });
+}
+
+PG_ENTRY(apikey_jwk) {
+    const auto algorithm = core::algorithm_from_name(pg::text_view(PG_GETARG_DATUM(0)));
+    if (!algorithm) {
+        throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "that is not a signing algorithm");
+    }
+    const auto key =
+        core::SigningKey::from_public_bytes(*algorithm, core::bytes_of(pg::text_view(PG_GETARG_DATUM(1))));
+    return pg::jsonb_datum(core::public_jwk(key, pg::text_view(PG_GETARG_DATUM(2))));
+}
+
+PG_ENTRY(apikey_normalize_role) {
+    const auto name = pg::text_argument(fcinfo, 0);
+    if (!name) {
+        fcinfo->isnull = true;
+        return Datum(0);
+    }
+    const store::LatestSnapshot snapshot;
+    return pg::text_datum(store::require_role(snapshot, *name).name);
+}
+
+PG_ENTRY(apikey_force_sync_commit) {
+    pg::call([] { ForceSyncCommit(); });
+    PG_RETURN_VOID();
+}
+
+PG_ENTRY(apikey_master_key_state) {
+    const auto& master = store::load_master_key();
+    std::array<Datum, 2> values{};
+    std::array<bool, 2> nulls{};
+    nulls[1] = master.problem.empty();
+    switch (master.state) {
+        case store::MasterKeyState::ok:
+            values[0] = pg::text_datum("ok");
+            break;
+        case store::MasterKeyState::missing:
+            values[0] = pg::text_datum("missing");
+            break;
+        case store::MasterKeyState::refused:
+            values[0] = pg::text_datum("refused");
+            break;
+    }
+    if (!nulls[1]) {
+        values[1] = pg::text_datum(master.problem);
+    }
+    return pg::make_composite(fcinfo, values.data(), nulls.data(), 2);
+}

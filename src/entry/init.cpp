@@ -1,0 +1,24 @@
+#include "pg/boundary.h"
+#include "pg/datum.h"
+#include "pg/settings.h"
+
+extern "C" {
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+}
+
+/** Runs in the postmaster when preloaded, else in the first session that calls a function. Allocates nothing
+ * of its own. */
+void _PG_init(void) {
+    // pg_upgrade only needs the functions to exist; nothing of ours may act on a cluster that is being taken
+    // apart.
+    if (IsBinaryUpgrade) {
+        return;
+    }
+    apikey::pg::boundary([] { apikey::pg::call([] { apikey::pg::settings::define(); }); });
+}
+
+PG_ENTRY(apikey_library_version) {
+    return apikey::pg::text_datum(APIKEY_VERSION);
+}

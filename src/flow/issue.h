@@ -1,0 +1,45 @@
+#pragma once
+
+#include "core/secret.h"
+#include "pg/guard.h"
+#include "core/uuid.h"
+
+namespace apikey::flow {
+
+/** Arguments of issue() as SQL gave them. */
+struct IssueRequest {
+    std::string_view owner;
+    std::string_view role;
+    std::optional<std::string_view> name;
+    const Interval* ttl;
+    std::optional<Datum> permissions;  ///< text[]
+    std::string_view environment;
+    std::optional<std::string_view> format;
+    std::optional<Datum> allowed_cidrs;  ///< cidr[]
+    Datum metadata;                      ///< jsonb
+    std::optional<std::string_view> idempotency_key;
+};
+
+/** What issue() and refresh() hand out. The only place, with the caller's own result, where a plaintext token
+ * lives. */
+struct Issued {
+    core::Uuid key_id;
+    std::optional<core::SecretBytes> token;  ///< absent where an idempotent repeat cannot give it again
+    std::int32_t generation;
+    std::string owner;
+    std::string role;
+    TimestampTz issued_at;
+    TimestampTz refresh_after;
+    TimestampTz expires_at;
+};
+
+/**
+ * Checks the arguments, mints, stores. Failure 22023 for arguments that make no sense, 42501 when the caller
+ * may not issue the role, 25006 in a read-only transaction or on a standby, PT503 without a master key.
+ */
+Issued issue(const IssueRequest& request);
+
+/** issued_at + ttl in UTC (a day is 24 hours, a month is a calendar month). */
+TimestampTz expiry(TimestampTz issued_at, const Interval* ttl);
+
+}  // namespace apikey::flow

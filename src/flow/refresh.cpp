@@ -1,0 +1,154 @@
+#include "core/crypto.h"
+#include "flow/denial.h"
+#include "flow/mint.h"
+#include "flow/proof.h"
+#include "flow/refresh.h"
+#include "flow/validate.h"
+#include "pg/datum.h"
+#include "pg/failure.h"
+#include "pg/owner_scope.h"
+#include "pg/settings.h"
+#include "store/master_key.h"
+#include "store/roles.h"
+#include "store/snapshot.h"
+
+namespace apikey::flow {
+namespace {
+
+using core::Code;
+using core::Position;
+
+/** Which generation the proven token is of the row as it is now, after the wait for its lock. */
+Position position_now(const Proof& proof, const store::KeyRow& key) {
+    if (core::equal_constant_time(proof.matched_hash, key.stored.hash)) {
+        return Position::current;
+    }
+    if (key.previous && core::equal_constant_time(proof.matched_hash, key.previous->stored.hash)) {
+        return Position::previous;
+    }
+    return Position::older;
+}
+
+/** Everything that validation would refuse as well, but the client's address, which is not known here. */
+void refuse_unless_good(const Proof& proof, const store::KeyRow& key, Position position) {
+    const auto environment = std::array<std::string_view, 1>{key.environment};
+    core::KeyFacts facts;
+    facts.state = key.state;
+    facts.signing_key_retired = proof.signing_key_retired;
+    facts.position = position;
+    facts.expires_at = pg::instant(key.expires_at);
+    facts.generation_expires_at = pg::instant(proof.generation_expires_at);
+    facts.grace_ends_at = key.previous ? pg::instant(key.previous->valid_until) : core::Instant();
+    facts.environment = key.environment;
+    core::Request request;
+    request.now = pg::now();
+    request.environments = environment;
+    const core::Decision decision = core::decide(facts, request);
+    if (decision.code != Code::valid) {
+        core::JsonObject detail;
+        detail.add("generation", proof.generation);
+        if (decision.code == Code::expired) {
+            detail.add("expired_at",
+                       pg::iso_timestamp(std::min(key.expires_at, proof.generation_expires_at)));
+        }
+        if (decision.code == Code::superseded) {
+            detail.add("generation_in_force", key.generation);
+        }
+        throw denial(decision.code, key.key_id, detail);
+    }
+}
+
+Issued successor(const store::KeyRow& key, const store::RoleRow& role, Snapshot snapshot,
+                 const core::MasterKeys& keys) {
+    auto token = mint_again(key, snapshot, keys);
+    if (!token) {
+        core::JsonObject detail;
+        detail.add("generation_in_force", key.generation);
+        throw denial(Code::already_refreshed, key.key_id, detail,
+                     "The token of the generation in force was handed out once and cannot be made again.");
+    }
+    return {key.key_id,
+            std::move(token),
+            key.generation,
+            std::string(key.owner),
+            std::string(key.role),
+            key.issued_at,
+            refresh_after(key.issued_at, key.expires_at, role.refresh_window),
+            key.expires_at};
+}
+
+Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, const core::MasterKeys& keys) {
+    const TimestampTz now = pg::timestamp(pg::now());
+    const TimestampTz opens = refresh_after(key.issued_at, key.expires_at, role.refresh_window);
+    if (now < opens) {
+        core::JsonObject detail;
+        detail.add("refresh_after", pg::iso_timestamp(opens))
+            .add("expires_at", pg::iso_timestamp(key.expires_at));
+        throw denial(Code::refresh_too_early, key.key_id, detail,
+                     "Refresh from refresh_after on, before expires_at.");
+    }
+    const Interval* ttl = key.ttl != nullptr ? key.ttl : role.ttl;
+    if (ttl == nullptr) {
+        throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                          "role \"" + std::string(role.name) + "\" has no ttl any more", {},
+                          "Give the role a ttl, or the key another role.");
+    }
+    store::NextGeneration next{};
+    next.issued_at = now;
+    next.expires_at = expiry(now, ttl);
+    next.previous_valid_until = now + pg::settings::refresh_grace * USECS_PER_SEC;
+    Minted minted = mint({key.key_id, key.generation + 1, key.owner, key.role, key.format, key.environment,
+                          key.permissions, next.issued_at, next.expires_at},
+                         keys);
+    next.kid = minted.kid;
+    next.hash = minted.hash;
+    next.tag = minted.tag;
+    store::advance_generation(key.key_id, key.generation, next);
+    pg::call([] { CommandCounterIncrement(); });
+    return {key.key_id,
+            std::move(minted.token),
+            key.generation + 1,
+            std::string(key.owner),
+            std::string(key.role),
+            next.issued_at,
+            refresh_after(next.issued_at, next.expires_at, role.refresh_window),
+            next.expires_at};
+}
+
+}  // namespace
+
+Issued refresh(std::optional<std::string_view> token) {
+    if (!token) {
+        throw denial(Code::missing, std::nullopt, {});
+    }
+    Proof proof;
+    {
+        const store::LatestSnapshot snapshot;
+        proof = prove(*token, snapshot);
+    }
+    if (proof.code != Code::valid) {
+        throw denial(proof.code, std::nullopt, {});
+    }
+    refuse_unless_good(proof, *proof.key, proof.position);
+
+    // The proof took milliseconds; others may have refreshed meanwhile. From here on the row is ours until
+    // COMMIT.
+    const pg::OwnerScope as_owner(store::tables_owner());
+    store::lock_key(proof.key->key_id);
+    const store::LatestSnapshot snapshot;
+    const auto key = store::find_key(snapshot, proof.key->key_id);
+    if (!key) {
+        throw denial(Code::not_found, std::nullopt, {});
+    }
+    const Position position = position_now(proof, *key);
+    refuse_unless_good(proof, *key, position);
+    const auto role = store::find_role(snapshot, key->role);
+    if (!role) {
+        throw pg::Failure(ERRCODE_INTERNAL_ERROR, "the key's role does not exist");
+    }
+    const core::MasterKeys keys = store::require_master_key();
+    return position == Position::previous ? successor(*key, *role, snapshot, keys)
+                                          : next_generation(*key, *role, keys);
+}
+
+}  // namespace apikey::flow

@@ -1,0 +1,44 @@
+#pragma once
+
+#include "core/json_object.h"
+#include "flow/proof.h"
+
+namespace apikey::flow {
+
+struct Query {
+    std::optional<std::string_view> token;
+    std::optional<std::string_view> permission;  ///< one, or an expression
+    std::optional<core::Network> client;
+    std::int32_t cost = 1;
+};
+
+struct Verdict {
+    core::Code code = core::Code::unavailable;
+    /** Set once the token has proven itself; the members below mean something only then. */
+    std::optional<store::KeyRow> key;
+    std::int32_t generation = 0;
+    TimestampTz expires_at = 0;  ///< of this token: for a previous generation no later than its grace
+    bool refresh_due = false;
+    std::vector<std::string> permissions;  ///< effective ones
+    core::JsonObject detail;
+
+    bool valid() const noexcept { return code == core::Code::valid; }
+};
+
+/** How much of the verdict the caller will look at. */
+enum class Extent { code_only, full };
+
+/**
+ * The pipeline: parse → look up → prove → state → times → address and environment → permission. Writes no
+ * table, takes no row lock, works in read-only transactions and on standbys. Raises for wrong arguments (a
+ * permission expression that does not parse, a negative cost), never for a token.
+ */
+Verdict validate(const Query& query, Extent extent);
+
+/** Is the environment one that apikey.environments accepts? */
+bool environment_accepted(std::string_view environment);
+
+/** The last instant at which a key cannot be refreshed yet: max(issued_at, expires_at - window). */
+TimestampTz refresh_after(TimestampTz issued_at, TimestampTz expires_at, const Interval* window);
+
+}  // namespace apikey::flow

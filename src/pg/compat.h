@@ -1,0 +1,38 @@
+#pragma once
+
+/** Differences between the supported major versions (15 to 18), each in one small function. Included by
+ * prelude.h only. */
+#if PG_VERSION_NUM < 150000
+#error "apikey needs PostgreSQL 15 or newer"
+#endif
+
+#if PG_VERSION_NUM >= 160000
+extern "C" {
+#include "catalog/pg_proc_d.h"
+#include "varatt.h"
+}
+#endif
+
+namespace apikey::pg {
+
+inline Oid primary_key_index(Relation relation) {
+#if PG_VERSION_NUM >= 180000
+    return RelationGetPrimaryKeyIndex(relation, false);
+#else
+    // The relcache fills it in along with the list of indexes.
+    if (!relation->rd_indexvalid) {
+        list_free(RelationGetIndexList(relation));
+    }
+    return relation->rd_pkindex;
+#endif
+}
+
+inline bool may_execute(Oid function, Oid user) {
+#if PG_VERSION_NUM >= 160000
+    return object_aclcheck(ProcedureRelationId, function, user, ACL_EXECUTE) == ACLCHECK_OK;
+#else
+    return pg_proc_aclcheck(function, user, ACL_EXECUTE) == ACLCHECK_OK;
+#endif
+}
+
+}  // namespace apikey::pg

@@ -1,0 +1,178 @@
+#include "pg/datum.h"
+#include "pg/failure.h"
+
+namespace apikey::pg {
+
+Datum text_datum(std::string_view text) {
+    return call([&] {
+        return PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size())));
+    });
+}
+
+Datum bytes_datum(core::ByteView bytes) {
+    return text_datum(core::text_of(bytes));
+}
+
+Datum uuid_datum(const core::Uuid& id) {
+    return call([&] {
+        auto* copy = static_cast<pg_uuid_t*>(palloc(sizeof(pg_uuid_t)));
+        std::copy(id.bytes.begin(), id.bytes.end(), copy->data);
+        return UUIDPGetDatum(copy);
+    });
+}
+
+Datum jsonb_datum(const std::string& json) {
+    return call([&] { return DirectFunctionCall1(jsonb_in, CStringGetDatum(json.c_str())); });
+}
+
+Datum text_array_datum(std::span<const std::string> elements) {
+    return call([&] {
+        auto* datums = static_cast<Datum*>(palloc(sizeof(Datum) * (elements.size() + 1)));
+        for (std::size_t i = 0; i < elements.size(); i++) {
+            datums[i] = PointerGetDatum(
+                cstring_to_text_with_len(elements[i].data(), static_cast<int>(elements[i].size())));
+        }
+        return PointerGetDatum(
+            construct_array(datums, static_cast<int>(elements.size()), TEXTOID, -1, false, TYPALIGN_INT));
+    });
+}
+
+core::Uuid uuid_from_datum(Datum datum) {
+    core::Uuid id;
+    const pg_uuid_t* value = DatumGetUUIDP(datum);
+    std::copy(std::begin(value->data), std::end(value->data), id.bytes.begin());
+    return id;
+}
+
+namespace {
+
+struct Elements {
+    Datum* values;
+    int count;
+    bool has_null;
+};
+
+Elements deconstruct(Datum array, Oid element_type, int element_length, char alignment) {
+    return call([&] {
+        Elements elements{};
+        bool* nulls = nullptr;
+        deconstruct_array(DatumGetArrayTypeP(array), element_type, element_length, false, alignment,
+                          &elements.values, &nulls, &elements.count);
+        for (int i = 0; i < elements.count; i++) {
+            elements.has_null |= nulls[i];
+        }
+        return elements;
+    });
+}
+
+void refuse_null_element(const Elements& elements) {
+    if (elements.has_null) {
+        throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "array must not contain NULLs");
+    }
+}
+
+core::Network to_network(const inet* value) {
+    core::Network network;
+    network.family =
+        ip_family(value) == PGSQL_AF_INET ? core::Network::Family::ipv4 : core::Network::Family::ipv6;
+    network.prefix_length = ip_bits(value);
+    std::copy_n(ip_addr(value), ip_addrsize(value), network.address.begin());
+    return network;
+}
+
+}  // namespace
+
+std::vector<std::string_view> text_array(Datum array) {
+    const Elements elements = deconstruct(array, TEXTOID, -1, TYPALIGN_INT);
+    refuse_null_element(elements);
+    std::vector<std::string_view> texts;
+    texts.reserve(static_cast<std::size_t>(elements.count));
+    for (int i = 0; i < elements.count; i++) {
+        texts.push_back(text_view(elements.values[i]));
+    }
+    return texts;
+}
+
+std::vector<core::Network> cidr_array(Datum array) {
+    const Elements elements = deconstruct(array, CIDROID, -1, TYPALIGN_INT);
+    refuse_null_element(elements);
+    std::vector<core::Network> networks;
+    networks.reserve(static_cast<std::size_t>(elements.count));
+    for (int i = 0; i < elements.count; i++) {
+        networks.push_back(network_from_datum(elements.values[i]));
+    }
+    return networks;
+}
+
+core::Network network_from_datum(Datum inet_value) {
+    return call([&] { return to_network(DatumGetInetPP(inet_value)); });
+}
+
+namespace {
+constexpr std::int64_t epoch_shift =
+    (static_cast<std::int64_t>(POSTGRES_EPOCH_JDATE) - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+}
+
+core::Instant instant(TimestampTz timestamp) {
+    return core::Instant(std::chrono::microseconds(timestamp + epoch_shift));
+}
+
+TimestampTz timestamp(core::Instant instant) {
+    return instant.time_since_epoch().count() - epoch_shift;
+}
+
+core::Instant now() {
+    return instant(GetCurrentTimestamp());
+}
+
+std::int64_t unix_seconds(TimestampTz timestamp) {
+    return std::chrono::floor<std::chrono::seconds>(instant(timestamp)).time_since_epoch().count();
+}
+
+std::string iso_timestamp(TimestampTz timestamp) {
+    const char* text = call([&]() -> const char* {
+        struct pg_tm parts;
+        fsec_t fraction;
+        if (timestamp2tm(timestamp, nullptr, &parts, &fraction, nullptr, nullptr) != 0) {
+            ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
+        }
+        return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", parts.tm_year, parts.tm_mon, parts.tm_mday,
+                        parts.tm_hour, parts.tm_min, parts.tm_sec, static_cast<int>(fraction));
+    });
+    return text;
+}
+
+void random_bytes(std::span<std::uint8_t> out) {
+    if (!pg_strong_random(out.data(), out.size())) {
+        throw Failure(ERRCODE_INTERNAL_ERROR, "could not get strong random bytes");
+    }
+}
+
+void throw_if_interrupted() {
+    if (InterruptPending && (QueryCancelPending || ProcDiePending) && InterruptHoldoffCount == 0 &&
+        CritSectionCount == 0) {
+        throw Interrupted{};
+    }
+}
+
+std::optional<std::string_view> text_argument(FunctionCallInfo fcinfo, int index) {
+    if (PG_ARGISNULL(index)) {
+        return std::nullopt;
+    }
+    return text_view(PG_GETARG_DATUM(index));
+}
+
+Datum make_composite(FunctionCallInfo fcinfo, Datum* values, bool* nulls, int count) {
+    return call([&] {
+        TupleDesc descriptor = nullptr;
+        if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE ||
+            descriptor->natts != count) {
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("function result has another shape than this library expects"),
+                            errhint("Run ALTER EXTENSION apikey UPDATE.")));
+        }
+        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+    });
+}
+
+}  // namespace apikey::pg

@@ -1,0 +1,99 @@
+#include "core/token.h"
+#include "pg/guard.h"
+#include "pg/settings.h"
+
+namespace apikey::pg::settings {
+
+int pbkdf2_iterations = min_pbkdf2_iterations;
+char* master_key_file = nullptr;
+int refresh_grace = 300;
+char* issuer = nullptr;
+char* audience = nullptr;
+char* environments = nullptr;
+
+namespace {
+
+/** Check hooks run outside any boundary: they allocate nothing in C++ and so cannot throw. */
+extern "C" bool check_environments(char** value, void** /*extra*/, GucSource /*source*/) {
+    std::string_view rest(*value);
+    while (!rest.empty()) {
+        const auto comma = rest.find(',');
+        std::string_view name = rest.substr(0, comma);
+        rest = comma == std::string_view::npos ? std::string_view() : rest.substr(comma + 1);
+        while (!name.empty() && name.front() == ' ') {
+            name.remove_prefix(1);
+        }
+        while (!name.empty() && name.back() == ' ') {
+            name.remove_suffix(1);
+        }
+        if (!core::is_valid_environment(name)) {
+            GUC_check_errdetail(
+                "An environment is 1 to 16 characters of a-z and 0-9; several are separated by commas.");
+            return false;
+        }
+    }
+    return true;
+}
+
+/** Claims are text in a JSON document that other programs read: no control characters, and a bounded size. */
+bool check_claim(const char* value) {
+    const std::string_view text(value);
+    for (const char c : text) {
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+            return false;
+        }
+    }
+    return text.size() <= 255;
+}
+
+extern "C" bool check_audience(char** value, void** /*extra*/, GucSource /*source*/) {
+    if (!check_claim(*value)) {
+        GUC_check_errdetail("At most 255 bytes, no control characters.");
+        return false;
+    }
+    return true;
+}
+
+extern "C" bool check_issuer(char** value, void** /*extra*/, GucSource /*source*/) {
+    if (**value == '\0' || !check_claim(*value)) {
+        GUC_check_errdetail("1 to 255 bytes, no control characters.");
+        return false;
+    }
+    return true;
+}
+
+}  // namespace
+
+void define() {
+    DefineCustomIntVariable("apikey.pbkdf2_iterations", "PBKDF2-HMAC-SHA256 iterations for new token hashes.",
+                            "Kept with each row; a row below the setting is hashed anew when its key is "
+                            "refreshed. Each validation "
+                            "that is not answered from shared memory costs this many iterations.",
+                            &pbkdf2_iterations, min_pbkdf2_iterations, min_pbkdf2_iterations,
+                            max_pbkdf2_iterations, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable(
+        "apikey.master_key_file", "File with the 32 random bytes that all hashes and sealed keys depend on.",
+        "Relative to the data directory. Must be readable by the server's user only. Created by the first "
+        "issue on "
+        "a primary whose database holds no keys; keep it outside the data directory, and a copy somewhere "
+        "safe.",
+        &master_key_file, "apikey_master.key", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "apikey.refresh_grace", "How long the previous token still validates after a refresh.",
+        "Long enough for a fleet to change over; 0 ends the previous token at the COMMIT of the refresh.",
+        &refresh_grace, 300, 0, 86400, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable("apikey.issuer", "The iss claim of new JWTs.",
+                               "RFC 7519 section 4.1.1: a name or URI of this issuer.", &issuer, "apikey",
+                               PGC_SUSET, 0, check_issuer, nullptr, nullptr);
+    DefineCustomStringVariable("apikey.audience", "The aud claim of new JWTs; empty for none.",
+                               "RFC 7519 section 4.1.3: who the tokens are for.", &audience, "", PGC_SUSET, 0,
+                               check_audience, nullptr, nullptr);
+    DefineCustomStringVariable(
+        "apikey.environments",
+        "Environments whose keys are accepted here, separated by commas; empty for all.",
+        "A key of another environment gets the verdict FORBIDDEN, and cannot be issued here.", &environments,
+        "", PGC_SUSET, 0, check_environments, nullptr, nullptr);
+    MarkGUCPrefixReserved("apikey");
+}
+
+}  // namespace apikey::pg::settings

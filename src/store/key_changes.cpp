@@ -1,0 +1,152 @@
+#include "pg/datum.h"
+#include "pg/failure.h"
+#include "pg/spi.h"
+#include "store/keys.h"
+
+/**
+ * Changes of apikey.key. What must follow from them (withdrawals, audit events) is done by the table's
+ * triggers, the same for these statements and for an admin's plain SQL. Statements that withdraw see the
+ * latest committed rows in every isolation level: a key that was issued after a REPEATABLE READ snapshot was
+ * taken is revoked as well.
+ */
+namespace apikey::store {
+
+void lock_key(const core::Uuid& key_id) {
+    const pg::SpiSession spi;
+    static pg::Statement statement("SELECT FROM apikey.key k WHERE k.key_id = $1 FOR NO KEY UPDATE", UUIDOID);
+    const std::array<pg::Parameter, 1> parameters = {pg::uuid_datum(key_id)};
+    statement.run(parameters, pg::Visibility::latest);
+}
+
+bool insert_key(const NewKey& key) {
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "INSERT INTO apikey.key (key_id, generation, owner, role, issued_at, expires_at, name, format, "
+        "environment, permissions, allowed_cidrs, "
+        "metadata, ttl, kid, token_hash, token_salt, token_iterations, token_tag, master_key_fingerprint, "
+        "idempotency_key, idempotency_digest) "
+        "VALUES ($1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, "
+        "$20) "
+        "ON CONFLICT (owner, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
+        UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID,
+        CIDRARRAYOID, JSONBOID, INTERVALOID, TEXTOID, BYTEAOID, BYTEAOID, INT4OID, BYTEAOID, BYTEAOID,
+        TEXTOID, BYTEAOID);
+    const auto optional_text = [](std::optional<std::string_view> text) {
+        return text ? pg::Parameter(pg::text_datum(*text)) : pg::Parameter();
+    };
+    const auto optional_datum = [](std::optional<Datum> datum) {
+        return datum ? pg::Parameter(*datum) : pg::Parameter();
+    };
+    const std::array<pg::Parameter, 20> parameters = {
+        pg::uuid_datum(key.key_id),
+        pg::text_datum(key.owner),
+        pg::text_datum(key.role),
+        TimestampTzGetDatum(key.issued_at),
+        TimestampTzGetDatum(key.expires_at),
+        optional_text(key.name),
+        pg::text_datum(key.format),
+        pg::text_datum(key.environment),
+        optional_datum(key.permissions),
+        optional_datum(key.allowed_cidrs),
+        key.metadata,
+        optional_datum(key.ttl),
+        pg::Parameter::of(!key.kid.empty(), pg::text_datum(key.kid)),
+        pg::bytes_datum(key.hash.hash),
+        pg::bytes_datum(key.hash.salt),
+        Int32GetDatum(static_cast<std::int32_t>(key.hash.iterations)),
+        pg::bytes_datum(key.tag),
+        pg::bytes_datum(key.master_key_fingerprint),
+        optional_text(key.idempotency_key),
+        pg::Parameter::of(key.idempotency_key.has_value(), pg::bytes_datum(key.idempotency_digest)),
+    };
+    return statement.run(parameters) == 1;
+}
+
+std::optional<core::Uuid> find_idempotent_key(std::string_view owner, std::string_view idempotency_key) {
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "SELECT k.key_id FROM apikey.key k WHERE k.owner = $1 AND k.idempotency_key = $2", TEXTOID, TEXTOID);
+    const std::array<pg::Parameter, 2> parameters = {pg::text_datum(owner), pg::text_datum(idempotency_key)};
+    if (statement.run(parameters, pg::Visibility::latest) == 0) {
+        return std::nullopt;
+    }
+    return pg::uuid_from_datum(pg::result_value(0, 1).value());
+}
+
+void advance_generation(const core::Uuid& key_id, std::int32_t generation, const NextGeneration& next) {
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "UPDATE apikey.key k SET generation = k.generation + 1, previous_kid = k.kid, previous_hash = "
+        "k.token_hash, previous_salt = k.token_salt, "
+        "previous_iterations = k.token_iterations, previous_tag = k.token_tag, previous_expires_at = "
+        "k.expires_at, "
+        "previous_valid_until = $3, issued_at = $4, expires_at = $5, kid = $6, token_hash = $7, token_salt = "
+        "$8, token_iterations = $9, "
+        "token_tag = $10 WHERE k.key_id = $1 AND k.generation = $2",
+        UUIDOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, BYTEAOID, BYTEAOID,
+        INT4OID, BYTEAOID);
+    const std::array<pg::Parameter, 10> parameters = {
+        pg::uuid_datum(key_id),
+        Int32GetDatum(generation),
+        TimestampTzGetDatum(next.previous_valid_until),
+        TimestampTzGetDatum(next.issued_at),
+        TimestampTzGetDatum(next.expires_at),
+        pg::Parameter::of(!next.kid.empty(), pg::text_datum(next.kid)),
+        pg::bytes_datum(next.hash.hash),
+        pg::bytes_datum(next.hash.salt),
+        Int32GetDatum(static_cast<std::int32_t>(next.hash.iterations)),
+        pg::bytes_datum(next.tag),
+    };
+    if (statement.run(parameters, pg::Visibility::latest) != 1) {
+        throw pg::Failure(ERRCODE_T_R_SERIALIZATION_FAILURE,
+                          "could not refresh the key due to a concurrent change", {},
+                          "Try the transaction again.");
+    }
+}
+
+std::optional<TimestampTz> revoke_key(const core::Uuid& key_id, std::string_view reason) {
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "UPDATE apikey.key k SET state = 'revoked', revocation_reason = $2 WHERE k.key_id = $1 AND k.state "
+        "<> 'revoked' "
+        "RETURNING k.revoked_at",
+        UUIDOID, TEXTOID);
+    const std::array<pg::Parameter, 2> parameters = {pg::uuid_datum(key_id), pg::text_datum(reason)};
+    if (statement.run(parameters, pg::Visibility::latest) == 0) {
+        return std::nullopt;
+    }
+    return DatumGetTimestampTz(pg::result_value(0, 1).value());
+}
+
+std::uint64_t revoke_keys_of_owner(std::string_view owner, std::string_view reason) {
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "UPDATE apikey.key k SET state = 'revoked', revocation_reason = $2 WHERE k.owner = $1 AND k.state <> "
+        "'revoked'",
+        TEXTOID, TEXTOID);
+    const std::array<pg::Parameter, 2> parameters = {pg::text_datum(owner), pg::text_datum(reason)};
+    return statement.run(parameters, pg::Visibility::latest);
+}
+
+bool disable_key(const core::Uuid& key_id, std::optional<std::string_view> reason) {
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "UPDATE apikey.key k SET state = 'disabled', disabled_reason = $2 WHERE k.key_id = $1 AND k.state = "
+        "'active'",
+        UUIDOID, TEXTOID);
+    const std::array<pg::Parameter, 2> parameters = {
+        pg::uuid_datum(key_id), reason ? pg::Parameter(pg::text_datum(*reason)) : pg::Parameter()};
+    return statement.run(parameters, pg::Visibility::latest) == 1;
+}
+
+bool enable_key(const core::Uuid& key_id) {
+    const pg::SpiSession spi;
+    // Not the latest rows: the trigger deletes the withdrawal, which an older snapshot must be able to see.
+    // If it cannot, this is a serialization failure, as for any UPDATE.
+    static pg::Statement statement(
+        "UPDATE apikey.key k SET state = 'active' WHERE k.key_id = $1 AND k.state = 'disabled'", UUIDOID);
+    const std::array<pg::Parameter, 1> parameters = {pg::uuid_datum(key_id)};
+    return statement.run(parameters) == 1;
+}
+
+}  // namespace apikey::store

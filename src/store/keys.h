@@ -1,0 +1,114 @@
+#pragma once
+
+#include "core/policy.h"
+#include "core/uuid.h"
+#include "core/token_hash.h"
+#include "pg/guard.h"
+
+namespace apikey::store {
+
+/** A stored hash of one generation's token. Views live in the memory context in which the row was read. */
+struct StoredHash {
+    core::ByteView hash;
+    core::ByteView salt;
+    std::int32_t iterations;
+    core::ByteView tag;
+};
+
+/** The previous generation, once there is one. */
+struct PreviousGeneration {
+    StoredHash stored;
+    std::string_view kid;  ///< empty for opaque tokens
+    TimestampTz expires_at;
+    TimestampTz valid_until;  ///< end of its grace
+};
+
+/** A row of apikey.key. Views and arrays live in the memory context in which it was read. */
+struct KeyRow {
+    core::Uuid key_id;
+    std::int32_t generation;
+    std::string_view owner;
+    std::string_view role;
+    core::KeyState state;
+    TimestampTz issued_at;
+    TimestampTz expires_at;
+    std::string_view format;
+    std::string_view environment;
+    std::optional<Datum> permissions;    ///< text[]
+    std::optional<Datum> allowed_cidrs;  ///< cidr[]
+    Datum metadata;                      ///< jsonb
+    const Interval* ttl;                 ///< null: the role's
+    std::string_view kid;                ///< empty for opaque tokens
+    StoredHash stored;
+    std::optional<PreviousGeneration> previous;
+    core::ByteView master_key_fingerprint;
+    core::ByteView idempotency_digest;  ///< empty when issued without an idempotency key
+    std::optional<TimestampTz> revoked_at;
+    std::string_view revocation_reason;
+    std::optional<TimestampTz> disabled_at;
+};
+
+std::optional<KeyRow> find_key(Snapshot snapshot, const core::Uuid& key_id);
+
+/** Waits for, and takes, the row lock of an update; held until the end of the transaction. Call as the owner
+ * of the tables. */
+void lock_key(const core::Uuid& key_id);
+
+/** What issue() has decided on. Arrays and jsonb are the caller's own arguments. */
+struct NewKey {
+    core::Uuid key_id;
+    std::string_view owner;
+    std::string_view role;
+    TimestampTz issued_at;
+    TimestampTz expires_at;
+    std::optional<std::string_view> name;
+    std::string_view format;
+    std::string_view environment;
+    std::optional<Datum> permissions;
+    std::optional<Datum> allowed_cidrs;
+    Datum metadata;
+    std::optional<Datum> ttl;
+    std::string_view kid;
+    core::TokenHash hash;
+    std::array<std::uint8_t, 8> tag;
+    std::array<std::uint8_t, 8> master_key_fingerprint;
+    std::optional<std::string_view> idempotency_key;
+    std::array<std::uint8_t, 32> idempotency_digest;
+};
+
+/** False when the owner's idempotency key is taken: nothing was written then. Call as the owner of the
+ * tables. */
+bool insert_key(const NewKey& key);
+
+/** The key that an idempotency key stands for. Call as the owner of the tables. */
+std::optional<core::Uuid> find_idempotent_key(std::string_view owner, std::string_view idempotency_key);
+
+struct NextGeneration {
+    TimestampTz issued_at;
+    TimestampTz expires_at;
+    TimestampTz previous_valid_until;
+    std::string_view kid;
+    core::TokenHash hash;
+    std::array<std::uint8_t, 8> tag;
+};
+
+/** Moves the current generation to the previous one. The row must be locked and at `generation`. Call as the
+ * owner of the tables. */
+void advance_generation(const core::Uuid& key_id, std::int32_t generation, const NextGeneration& next);
+
+/** When the key was revoked by this call, the time of it; nullopt when it was revoked before or does not
+ * exist. As the owner of the tables. */
+std::optional<TimestampTz> revoke_key(const core::Uuid& key_id, std::string_view reason);
+
+/** How many keys this call revoked. As the owner of the tables. */
+std::uint64_t revoke_keys_of_owner(std::string_view owner, std::string_view reason);
+
+/** active → disabled; false when it was not active. As the owner of the tables. */
+bool disable_key(const core::Uuid& key_id, std::optional<std::string_view> reason);
+/** disabled → active; false when it was not disabled. As the owner of the tables. */
+bool enable_key(const core::Uuid& key_id);
+
+/** Whom the tables of the extension belong to. */
+Oid tables_owner();
+
+}  // namespace apikey::store

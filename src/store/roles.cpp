@@ -1,0 +1,81 @@
+#include "core/role_name.h"
+#include "pg/datum.h"
+#include "pg/failure.h"
+#include "pg/owner_scope.h"
+#include "pg/spi.h"
+#include "store/keys.h"
+#include "store/roles.h"
+#include "store/row_reader.h"
+
+namespace apikey::store {
+namespace {
+
+enum : std::size_t {
+    c_name,
+    c_ttl,
+    c_permissions,
+    c_rate_limit,
+    c_rate_window,
+    c_refresh_window,
+    c_format,
+    c_issuable_by,
+    column_count
+};
+
+constexpr std::array<Column, column_count> columns = {{
+    {"name", TEXTOID},
+    {"ttl", INTERVALOID},
+    {"permissions", TEXTARRAYOID},
+    {"rate_limit", INT8OID},
+    {"rate_window", INTERVALOID},
+    {"refresh_window", INTERVALOID},
+    {"format", TEXTOID},
+    {"issuable_by", NAMEARRAYOID},
+}};
+
+Table table("role", columns);
+
+std::string known_roles() {
+    const pg::OwnerScope as_owner(tables_owner());
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "SELECT string_agg(r.name, ', ' ORDER BY r.name) FROM apikey.role r WHERE r.ttl IS NOT NULL");
+    statement.run({}, pg::Visibility::latest);
+    const auto names = pg::result_value(0, 1);
+    return names ? std::string(pg::text_view(*names)) : std::string("none");
+}
+
+}  // namespace
+
+std::optional<RoleRow> find_role(Snapshot snapshot, std::string_view name) {
+    std::array<Datum, column_count> values{};
+    std::array<bool, column_count> nulls{};
+    if (!table.find(snapshot, pg::text_datum(name), F_TEXTEQ, values, nulls)) {
+        return std::nullopt;
+    }
+    RoleRow row;
+    row.name = pg::text_view(values[c_name]);
+    row.ttl = nulls[c_ttl] ? nullptr : DatumGetIntervalP(values[c_ttl]);
+    row.permissions = values[c_permissions];
+    row.refresh_window = nulls[c_refresh_window] ? nullptr : DatumGetIntervalP(values[c_refresh_window]);
+    row.format = pg::text_view(values[c_format]);
+    if (!nulls[c_issuable_by]) {
+        row.issuable_by = values[c_issuable_by];
+    }
+    return row;
+}
+
+RoleRow require_role(Snapshot snapshot, std::string_view spelling) {
+    const std::string name = core::normalize_role_name(spelling);
+    if (core::is_valid_role_name(name)) {
+        if (const auto row = find_role(snapshot, name)) {
+            return *row;
+        }
+    }
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                      core::is_valid_role_name(name) ? "role \"" + name + "\" does not exist"
+                                                     : "that is not the name of a role",
+                      {}, "Known roles: " + known_roles() + ".");
+}
+
+}  // namespace apikey::store

@@ -1,0 +1,26 @@
+#pragma once
+
+#include "pg/guard.h"
+
+namespace apikey::store {
+
+/** A row of apikey.role. Views and arrays live in the memory context in which it was read. */
+struct RoleRow {
+    std::string_view name;
+    const Interval* ttl;  ///< null: anonymous, no keys are issued
+    Datum permissions;    ///< text[]
+    const Interval* refresh_window;
+    std::string_view format;
+    std::optional<Datum> issuable_by;  ///< name[]
+};
+
+/** By its normal form. */
+std::optional<RoleRow> find_role(Snapshot snapshot, std::string_view name);
+
+/**
+ * Any spelling of a role's name to the row. Failure 22023 when there is none: the hint lists the roles that
+ * exist.
+ */
+RoleRow require_role(Snapshot snapshot, std::string_view spelling);
+
+}  // namespace apikey::store

@@ -1,0 +1,255 @@
+#include <unordered_map>
+
+#include "core/crypto.h"
+#include "core/verdict.h"
+#include "pg/datum.h"
+#include "pg/failure.h"
+#include "pg/spi.h"
+#include "store/row_reader.h"
+#include "store/signing_keys.h"
+#include "store/snapshot.h"
+
+namespace apikey::store {
+namespace {
+
+enum : std::size_t { c_kid, c_algorithm, c_state, c_public_key, c_private_key, c_fingerprint, column_count };
+
+constexpr std::array<Column, column_count> columns = {{
+    {"kid", TEXTOID},
+    {"algorithm", TEXTOID},
+    {"state", TEXTOID},
+    {"public_key", BYTEAOID},
+    {"private_key", BYTEAOID},
+    {"master_key_fingerprint", BYTEAOID},
+}};
+
+Table table("signing_key", columns);
+
+SigningKeyState state_from_text(std::string_view text) {
+    if (text == "pending") {
+        return SigningKeyState::pending;
+    }
+    if (text == "active") {
+        return SigningKeyState::active;
+    }
+    if (text == "verify_only") {
+        return SigningKeyState::verify_only;
+    }
+    return SigningKeyState::retired;
+}
+
+std::string sealing_context(std::string_view kid, core::Algorithm algorithm) {
+    return std::string(kid) + '.' + std::string(core::algorithm_name(algorithm));
+}
+
+/**
+ * Keys that this session has made of rows, found by kid. A kid names its key material for good (a thumbprint,
+ * or random), but an entry is only used for a row with the very same stored bytes, so that no edit of the
+ * table can be served from here.
+ */
+class KeyCache {
+  public:
+    const core::SigningKey* find(std::string_view kid, core::ByteView stored) const {
+        const auto entry = entries_.find(std::string(kid));
+        if (entry == entries_.end() || !std::equal(stored.begin(), stored.end(), entry->second.stored.begin(),
+                                                   entry->second.stored.end())) {
+            return nullptr;
+        }
+        return &entry->second.key;
+    }
+
+    const core::SigningKey& put(std::string_view kid, core::ByteView stored, core::SigningKey key) {
+        if (entries_.size() >= max_entries) {
+            entries_.clear();
+        }
+        entries_.erase(std::string(kid));
+        return entries_
+            .emplace(std::string(kid), Entry{core::Bytes(stored.begin(), stored.end()), std::move(key)})
+            .first->second.key;
+    }
+
+  private:
+    static constexpr std::size_t max_entries = 64;
+    struct Entry {
+        core::Bytes stored;
+        core::SigningKey key;
+    };
+    std::unordered_map<std::string, Entry> entries_;
+};
+
+// Made on first use: nothing may be allocated when the library is loaded into the postmaster.
+KeyCache& public_keys() {
+    static KeyCache cache;
+    return cache;
+}
+KeyCache& private_keys() {
+    static KeyCache cache;
+    return cache;
+}
+
+SigningKeyRow row_from_result(const pg::SpiSession& spi) {
+    // Copied out of SPI's memory, which goes with the SPI session.
+    const auto copy = [&](int column) -> core::ByteView {
+        const auto value = pg::result_value(0, column);
+        if (!value) {
+            return {};
+        }
+        return pg::call([&]() -> core::ByteView {
+            const MemoryContext before = MemoryContextSwitchTo(spi.memory());
+            const core::ByteView bytes = pg::raw_bytes(PointerGetDatum(PG_DETOAST_DATUM_COPY(*value)));
+            MemoryContextSwitchTo(before);
+            return bytes;
+        });
+    };
+    SigningKeyRow row;
+    row.kid = core::text_of(copy(1));
+    row.algorithm = core::algorithm_from_name(core::text_of(copy(2))).value();
+    row.state = SigningKeyState::active;
+    row.public_key = copy(3);
+    row.private_key = copy(4);
+    row.master_key_fingerprint = copy(5);
+    return row;
+}
+
+std::optional<SigningKeyRow> select_active() {
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "SELECT s.kid, s.algorithm, s.public_key, s.private_key, s.master_key_fingerprint "
+        "FROM apikey.signing_key s WHERE s.state = 'active' FOR KEY SHARE");
+    if (statement.run({}, pg::Visibility::latest) == 0) {
+        return std::nullopt;
+    }
+    return row_from_result(spi);
+}
+
+/** Two sessions must not both make the first key, or both rotate. Readers, and locks FOR KEY SHARE, pass. */
+void lock_table() {
+    const pg::SpiSession spi;
+    static pg::Statement statement("LOCK TABLE apikey.signing_key IN SHARE ROW EXCLUSIVE MODE");
+    statement.run({});
+}
+
+std::string insert_key(core::Algorithm algorithm, std::string_view state, const core::MasterKeys& keys) {
+    const core::SigningKey key = core::SigningKey::generate(algorithm);
+    const std::string kid = key.make_kid();
+    std::array<std::uint8_t, 12> nonce;
+    pg::random_bytes(nonce);
+    const core::SecretBytes plain = key.private_bytes();
+    const std::string context = sealing_context(kid, algorithm);
+    const core::Bytes sealed =
+        core::aes256_gcm_seal(keys.sealing_key.view(), nonce, core::bytes_of(context), core::view(plain));
+    const core::Bytes public_bytes = key.public_bytes();
+
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "INSERT INTO apikey.signing_key (kid, algorithm, state, public_key, private_key, "
+        "master_key_fingerprint, activated_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $3 = 'active' THEN clock_timestamp() END)",
+        TEXTOID, TEXTOID, TEXTOID, BYTEAOID, BYTEAOID, BYTEAOID);
+    const std::array<pg::Parameter, 6> parameters = {
+        pg::text_datum(kid),     pg::text_datum(core::algorithm_name(algorithm)),
+        pg::text_datum(state),   pg::Parameter::of(!public_bytes.empty(), pg::bytes_datum(public_bytes)),
+        pg::bytes_datum(sealed), pg::bytes_datum(keys.fingerprint),
+    };
+    statement.run(parameters);
+    return kid;
+}
+
+}  // namespace
+
+std::optional<SigningKeyRow> find_signing_key(Snapshot snapshot, std::string_view kid) {
+    std::array<Datum, column_count> values{};
+    std::array<bool, column_count> nulls{};
+    if (!table.find(snapshot, pg::text_datum(kid), F_TEXTEQ, values, nulls)) {
+        return std::nullopt;
+    }
+    const auto bytes = [&](std::size_t column) {
+        return nulls[column] ? core::ByteView() : core::bytes_of(pg::text_view(values[column]));
+    };
+    SigningKeyRow row;
+    row.kid = core::text_of(bytes(c_kid));
+    row.algorithm = core::algorithm_from_name(core::text_of(bytes(c_algorithm))).value();
+    row.state = state_from_text(core::text_of(bytes(c_state)));
+    row.public_key = bytes(c_public_key);
+    row.private_key = bytes(c_private_key);
+    row.master_key_fingerprint = bytes(c_fingerprint);
+    return row;
+}
+
+const core::SigningKey* verification_key(const SigningKeyRow& row, const core::MasterKeys* keys) {
+    if (row.public_key.empty()) {
+        const bool ours =
+            keys != nullptr && core::equal_constant_time(row.master_key_fingerprint, keys->fingerprint);
+        return ours ? &unseal(row, *keys) : nullptr;
+    }
+    if (const auto* key = public_keys().find(row.kid, row.public_key)) {
+        return key;
+    }
+    return &public_keys().put(row.kid, row.public_key,
+                              core::SigningKey::from_public_bytes(row.algorithm, row.public_key));
+}
+
+const core::SigningKey& unseal(const SigningKeyRow& row, const core::MasterKeys& keys) {
+    if (!core::equal_constant_time(row.master_key_fingerprint, keys.fingerprint)) {
+        throw pg::Failure(
+            MAKE_SQLSTATE('P', 'T', '5', '0', '3'), std::string(core::info(core::Code::unavailable).name),
+            "{\"code\": \"UNAVAILABLE\", \"message\": \"The signing key was sealed under another master "
+            "key.\"}",
+            "Put the master key file back that this database was set up with (apikey.master_key_file).");
+    }
+    if (const auto* key = private_keys().find(row.kid, row.private_key)) {
+        return *key;
+    }
+    const std::string context = sealing_context(row.kid, row.algorithm);
+    const auto plain =
+        core::aes256_gcm_open(keys.sealing_key.view(), core::bytes_of(context), row.private_key);
+    if (!plain) {
+        throw pg::Failure(ERRCODE_DATA_CORRUPTED,
+                          "signing key \"" + std::string(row.kid) + "\" cannot be unsealed",
+                          "Its row was altered after it had been written.");
+    }
+    return private_keys().put(row.kid, row.private_key,
+                              core::SigningKey::from_private_bytes(row.algorithm, core::view(*plain)));
+}
+
+SigningKeyRow lock_active_signing_key(const core::MasterKeys& keys) {
+    if (const auto row = select_active()) {
+        return *row;
+    }
+    lock_table();
+    if (const auto row = select_active()) {
+        return *row;
+    }
+    insert_key(core::Algorithm::EdDSA, "active", keys);
+    return select_active().value();
+}
+
+std::string activate_signing_key(core::Algorithm algorithm, const core::MasterKeys& keys) {
+    lock_table();
+    {
+        const pg::SpiSession spi;
+        static pg::Statement statement(
+            "UPDATE apikey.signing_key s SET state = 'verify_only' WHERE s.state = 'active'");
+        statement.run({}, pg::Visibility::latest);
+    }
+    {
+        const pg::SpiSession spi;
+        static pg::Statement statement(
+            "UPDATE apikey.signing_key s SET state = 'active' WHERE s.kid = (SELECT p.kid FROM "
+            "apikey.signing_key p "
+            "WHERE p.state = 'pending' AND p.algorithm = $1 ORDER BY p.created_at, p.kid LIMIT 1) RETURNING "
+            "s.kid",
+            TEXTOID);
+        const std::array<pg::Parameter, 1> parameters = {pg::text_datum(core::algorithm_name(algorithm))};
+        if (statement.run(parameters, pg::Visibility::latest) == 1) {
+            return std::string(pg::text_view(pg::result_value(0, 1).value()));
+        }
+    }
+    return insert_key(algorithm, "active", keys);
+}
+
+std::string add_pending_signing_key(core::Algorithm algorithm, const core::MasterKeys& keys) {
+    return insert_key(algorithm, "pending", keys);
+}
+
+}  // namespace apikey::store

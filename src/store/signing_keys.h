@@ -1,0 +1,47 @@
+#pragma once
+
+#include "core/jws.h"
+#include "core/token_hash.h"
+#include "pg/guard.h"
+
+namespace apikey::store {
+
+enum class SigningKeyState : std::uint8_t { pending, active, verify_only, retired };
+
+/** A row of apikey.signing_key; views live in the memory context in which it was read. */
+struct SigningKeyRow {
+    std::string_view kid;
+    core::Algorithm algorithm;
+    SigningKeyState state;
+    core::ByteView public_key;   ///< empty for HS256
+    core::ByteView private_key;  ///< sealed
+    core::ByteView master_key_fingerprint;
+};
+
+std::optional<SigningKeyRow> find_signing_key(Snapshot snapshot, std::string_view kid);
+
+/**
+ * The key that verifies what `row` signed. Kept for the session: making one costs more than looking it up.
+ * nullptr when it takes the master key (HS256) and `keys` is null or not the one it was sealed under.
+ */
+const core::SigningKey* verification_key(const SigningKeyRow& row, const core::MasterKeys* keys);
+
+/** The private key, unsealed, kept for the session. Failure PT503 when it was sealed under another master
+ * key. */
+const core::SigningKey& unseal(const SigningKeyRow& row, const core::MasterKeys& keys);
+
+/**
+ * The key in use, locked FOR KEY SHARE until the end of the transaction, so that it cannot be retired before
+ * what it signs is committed. Makes the first one when there is none (EdDSA). Call as the owner of the
+ * tables.
+ */
+SigningKeyRow lock_active_signing_key(const core::MasterKeys& keys);
+
+/** Puts a key of `algorithm` into use: a pending one if there is one, else a fresh one. Returns its kid. Call
+ * as the owner of the tables. */
+std::string activate_signing_key(core::Algorithm algorithm, const core::MasterKeys& keys);
+
+/** Adds a pending key. Call as the owner of the tables. */
+std::string add_pending_signing_key(core::Algorithm algorithm, const core::MasterKeys& keys);
+
+}  // namespace apikey::store
