@@ -36,6 +36,12 @@ BEGIN
                 MESSAGE = format('signing key "%s" is %s and cannot be deleted', OLD.kid, OLD.state),
                 HINT = 'Retire it first: SELECT * FROM apikey.retire_signing_key(kid) says which keys would die.';
         END IF;
+        IF EXISTS (SELECT FROM apikey.key k WHERE k.previous_kid = OLD.kid) THEN
+            RAISE EXCEPTION USING
+                ERRCODE = 'foreign_key_violation',
+                MESSAGE = format('signing key "%s" is still referred to by keys', OLD.kid),
+                DETAIL = 'It signed the previous generation of at least one key.';
+        END IF;
         RETURN OLD;
     END IF;
     IF (NEW.kid, NEW.algorithm, NEW.public_key, NEW.private_key, NEW.master_key_fingerprint, NEW.created_at)

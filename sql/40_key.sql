@@ -40,7 +40,6 @@ CREATE TABLE apikey.key (
     CONSTRAINT key_pkey PRIMARY KEY (key_id),
     CONSTRAINT key_role_fkey FOREIGN KEY (role) REFERENCES apikey.role (name) ON UPDATE CASCADE,
     CONSTRAINT key_kid_fkey FOREIGN KEY (kid) REFERENCES apikey.signing_key (kid),
-    CONSTRAINT key_previous_kid_fkey FOREIGN KEY (previous_kid) REFERENCES apikey.signing_key (kid),
     CONSTRAINT key_generation_check CHECK (generation >= 1),
     CONSTRAINT key_owner_check CHECK (apikey.is_label(owner)),
     CONSTRAINT key_name_check CHECK (apikey.is_label(name)),
@@ -72,6 +71,7 @@ COMMENT ON COLUMN apikey.key.allowed_cidrs IS 'Client networks that may use the 
 COMMENT ON COLUMN apikey.key.ttl IS 'The key''s own time to live, where issue() was given one; NULL: its role''s at each refresh';
 COMMENT ON COLUMN apikey.key.token_hash IS 'PBKDF2-HMAC-SHA256 over an HMAC of the token that is keyed from the master key';
 COMMENT ON COLUMN apikey.key.token_tag IS 'Keyed 64-bit tag of the token, compared before the slow hash';
+COMMENT ON COLUMN apikey.key.previous_kid IS 'Signing key of the previous generation. No foreign key: its lock would make a refresh and a retirement wait for each other';
 COMMENT ON COLUMN apikey.key.previous_valid_until IS 'End of the grace in which the previous generation''s token still validates';
 
 CREATE TABLE apikey.revocation (

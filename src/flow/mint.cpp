@@ -2,6 +2,7 @@
 #include "core/token.h"
 #include "flow/mint.h"
 #include "pg/datum.h"
+#include "pg/failure.h"
 #include "pg/settings.h"
 #include "store/signing_keys.h"
 
@@ -54,6 +55,11 @@ Minted mint(const TokenFacts& facts, const core::MasterKeys& keys) {
         core::SecretArray<32> secret;
         pg::random_bytes(secret.span());
         minted.token = core::make_opaque(facts.environment, facts.key_id, facts.generation, secret);
+    }
+    if (minted.token.size() > core::max_jws_size) {
+        throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE,
+                          "permissions are too long for a JWT, which ends at 8192 bytes", {},
+                          "Give fewer permissions, or issue the key with format => 'opaque'.");
     }
     pg::random_bytes(minted.hash.salt);
     minted.hash.iterations = static_cast<std::uint32_t>(pg::settings::pbkdf2_iterations);

@@ -1,6 +1,7 @@
 #include <unordered_map>
 
 #include "core/crypto.h"
+#include "core/error.h"
 #include "core/verdict.h"
 #include "pg/datum.h"
 #include "pg/failure.h"
@@ -49,23 +50,24 @@ std::string sealing_context(std::string_view kid, core::Algorithm algorithm) {
  */
 class KeyCache {
   public:
-    const core::SigningKey* find(std::string_view kid, core::ByteView stored) const {
-        const auto entry = entries_.find(std::string(kid));
-        if (entry == entries_.end() || !std::equal(stored.begin(), stored.end(), entry->second.stored.begin(),
-                                                   entry->second.stored.end())) {
+    const core::SigningKey* find(const SigningKeyRow& row, core::ByteView stored) const {
+        const auto entry = entries_.find(std::string(row.kid));
+        if (entry == entries_.end() || entry->second.key.algorithm() != row.algorithm ||
+            !std::equal(stored.begin(), stored.end(), entry->second.stored.begin(),
+                        entry->second.stored.end())) {
             return nullptr;
         }
         return &entry->second.key;
     }
 
-    const core::SigningKey& put(std::string_view kid, core::ByteView stored, core::SigningKey key) {
+    const core::SigningKey& put(const SigningKeyRow& row, core::ByteView stored, core::SigningKey key) {
         if (entries_.size() >= max_entries) {
             entries_.clear();
         }
-        entries_.erase(std::string(kid));
-        return entries_
-            .emplace(std::string(kid), Entry{core::Bytes(stored.begin(), stored.end()), std::move(key)})
-            .first->second.key;
+        const std::string kid(row.kid);
+        entries_.erase(kid);
+        Entry entry{core::Bytes(stored.begin(), stored.end()), std::move(key)};
+        return entries_.emplace(kid, std::move(entry)).first->second.key;
     }
 
   private:
@@ -85,6 +87,21 @@ KeyCache& public_keys() {
 KeyCache& private_keys() {
     static KeyCache cache;
     return cache;
+}
+
+/** nullptr when the row is not what was sealed. */
+const core::SigningKey* open_private_key(const SigningKeyRow& row, const core::MasterKeys& keys) {
+    if (const auto* key = private_keys().find(row, row.private_key)) {
+        return key;
+    }
+    const std::string context = sealing_context(row.kid, row.algorithm);
+    const auto plain =
+        core::aes256_gcm_open(keys.sealing_key.view(), core::bytes_of(context), row.private_key);
+    if (!plain) {
+        return nullptr;
+    }
+    return &private_keys().put(row, row.private_key,
+                               core::SigningKey::from_private_bytes(row.algorithm, core::view(*plain)));
 }
 
 SigningKeyRow row_from_result(const pg::SpiSession& spi) {
@@ -180,13 +197,17 @@ const core::SigningKey* verification_key(const SigningKeyRow& row, const core::M
     if (row.public_key.empty()) {
         const bool ours =
             keys != nullptr && core::equal_constant_time(row.master_key_fingerprint, keys->fingerprint);
-        return ours ? &unseal(row, *keys) : nullptr;
+        return ours ? open_private_key(row, *keys) : nullptr;
     }
-    if (const auto* key = public_keys().find(row.kid, row.public_key)) {
+    if (const auto* key = public_keys().find(row, row.public_key)) {
         return key;
     }
-    return &public_keys().put(row.kid, row.public_key,
-                              core::SigningKey::from_public_bytes(row.algorithm, row.public_key));
+    try {
+        return &public_keys().put(row, row.public_key,
+                                  core::SigningKey::from_public_bytes(row.algorithm, row.public_key));
+    } catch (const core::InvalidArgument&) {
+        return nullptr;
+    }
 }
 
 const core::SigningKey& unseal(const SigningKeyRow& row, const core::MasterKeys& keys) {
@@ -197,19 +218,13 @@ const core::SigningKey& unseal(const SigningKeyRow& row, const core::MasterKeys&
             "key.\"}",
             "Put the master key file back that this database was set up with (apikey.master_key_file).");
     }
-    if (const auto* key = private_keys().find(row.kid, row.private_key)) {
-        return *key;
-    }
-    const std::string context = sealing_context(row.kid, row.algorithm);
-    const auto plain =
-        core::aes256_gcm_open(keys.sealing_key.view(), core::bytes_of(context), row.private_key);
-    if (!plain) {
+    const core::SigningKey* key = open_private_key(row, keys);
+    if (key == nullptr) {
         throw pg::Failure(ERRCODE_DATA_CORRUPTED,
                           "signing key \"" + std::string(row.kid) + "\" cannot be unsealed",
                           "Its row was altered after it had been written.");
     }
-    return private_keys().put(row.kid, row.private_key,
-                              core::SigningKey::from_private_bytes(row.algorithm, core::view(*plain)));
+    return *key;
 }
 
 SigningKeyRow lock_active_signing_key(const core::MasterKeys& keys) {

@@ -22,7 +22,8 @@ std::optional<SigningKeyRow> find_signing_key(Snapshot snapshot, std::string_vie
 
 /**
  * The key that verifies what `row` signed. Kept for the session: making one costs more than looking it up.
- * nullptr when it takes the master key (HS256) and `keys` is null or not the one it was sealed under.
+ * nullptr when it takes the master key (HS256) and `keys` is null or not the one it was sealed under, or when
+ * the row is damaged: then there is no verdict, not a false one.
  */
 const core::SigningKey* verification_key(const SigningKeyRow& row, const core::MasterKeys* keys);
 
