@@ -9,10 +9,10 @@ int sqlstate_of_http(int status) {
 
 }  // namespace
 
-pg::Failure denial(core::Code code, const std::optional<core::Uuid>& key_id, const core::JsonObject& detail,
+pg::Failure denial(core::Code code, const std::optional<core::Uuid>& key_id, const core::JsonWriter& detail,
                    std::string hint) {
     const auto& code_info = core::info(code);
-    core::JsonObject json;
+    core::JsonWriter json;
     json.add("code", code_info.name).add("message", code_info.message);
     if (key_id) {
         json.add("key_id", core::to_string(*key_id));
@@ -23,7 +23,7 @@ pg::Failure denial(core::Code code, const std::optional<core::Uuid>& key_id, con
 }
 
 pg::Failure unknown_key(std::string_view id) {
-    core::JsonObject json;
+    core::JsonWriter json;
     json.add("code", "NOT_FOUND").add("message", "There is no key with this id.").add("key_id", id);
     return {sqlstate_of_http(404), "NOT_FOUND", json.text(),
             "SELECT key_id FROM apikey.keys lists the keys."};

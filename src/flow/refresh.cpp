@@ -45,7 +45,7 @@ void refuse_unless_good(const Proof& proof, const store::KeyRow& key, Position p
     request.environments = environment;
     const core::Decision decision = core::decide(facts, request);
     if (decision.code != Code::valid) {
-        core::JsonObject detail;
+        core::JsonWriter detail;
         detail.add("generation", proof.generation);
         if (decision.code == Code::expired) {
             detail.add("expired_at",
@@ -62,7 +62,7 @@ Issued successor(const store::KeyRow& key, const store::RoleRow& role, Snapshot 
                  const core::MasterKeys& keys) {
     auto token = mint_again(key, snapshot, keys);
     if (!token) {
-        core::JsonObject detail;
+        core::JsonWriter detail;
         detail.add("generation_in_force", key.generation);
         throw denial(Code::already_refreshed, key.key_id, detail,
                      "The token of the generation in force was handed out once and cannot be made again.");
@@ -81,7 +81,7 @@ Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, con
     const TimestampTz now = pg::timestamp(pg::now());
     const TimestampTz opens = refresh_after(key.issued_at, key.expires_at, role.refresh_window);
     if (now < opens) {
-        core::JsonObject detail;
+        core::JsonWriter detail;
         detail.add("refresh_after", pg::iso_timestamp(opens))
             .add("expires_at", pg::iso_timestamp(key.expires_at));
         throw denial(Code::refresh_too_early, key.key_id, detail,

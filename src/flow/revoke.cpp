@@ -29,7 +29,7 @@ core::Uuid proven_key_id(std::string_view token) {
         throw denial(proof.code, std::nullopt, {});
     }
     if (proof.by_signature_alone) {
-        core::JsonObject detail;
+        core::JsonWriter detail;
         detail.add("generation_in_force", proof.key->generation);
         throw denial(
             Code::superseded, proof.key->key_id, detail,

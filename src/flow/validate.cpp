@@ -49,9 +49,9 @@ core::Decision decide(const Proof& proof, const Query& query) {
     return core::decide(facts, request);
 }
 
-core::JsonObject explain(const core::Decision& decision, const Proof& proof) {
+core::JsonWriter explain(const core::Decision& decision, const Proof& proof) {
     const auto& key = *proof.key;
-    core::JsonObject detail;
+    core::JsonWriter detail;
     switch (decision.code) {
         case Code::revoked:
             if (key.revoked_at) {

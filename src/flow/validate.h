@@ -1,6 +1,6 @@
 #pragma once
 
-#include "core/json_object.h"
+#include "core/json_writer.h"
 #include "flow/proof.h"
 
 namespace apikey::flow {
@@ -20,7 +20,7 @@ struct Verdict {
     TimestampTz expires_at = 0;  ///< of this token: for a previous generation no later than its grace
     bool refresh_due = false;
     std::vector<std::string> permissions;  ///< effective ones
-    core::JsonObject detail;
+    core::JsonWriter detail;
 
     bool valid() const noexcept { return code == core::Code::valid; }
 };

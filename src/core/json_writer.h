@@ -9,14 +9,14 @@ namespace apikey::core {
 
 /** Writes a JSON object member by member, in the order given. Text that is not UTF-8 is written with U+FFFD
  * in place of the bad bytes. */
-class JsonObject {
+class JsonWriter {
   public:
-    JsonObject& add(std::string_view name, std::string_view value);
-    JsonObject& add(std::string_view name, const char* value) { return add(name, std::string_view(value)); }
-    JsonObject& add(std::string_view name, std::int64_t value);
-    JsonObject& add(std::string_view name, std::span<const std::string> values);
+    JsonWriter& add(std::string_view name, std::string_view value);
+    JsonWriter& add(std::string_view name, const char* value) { return add(name, std::string_view(value)); }
+    JsonWriter& add(std::string_view name, std::int64_t value);
+    JsonWriter& add(std::string_view name, std::span<const std::string> values);
     /** All members of another object. */
-    JsonObject& add_members(const JsonObject& other);
+    JsonWriter& add_members(const JsonWriter& other);
 
     bool empty() const noexcept { return members_.empty(); }
     std::string text() const { return "{" + members_ + "}"; }

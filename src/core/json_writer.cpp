@@ -1,6 +1,6 @@
 #include <nlohmann/json.hpp>
 
-#include "core/json_object.h"
+#include "core/json_writer.h"
 
 namespace apikey::core {
 namespace {
@@ -11,26 +11,26 @@ std::string quote(std::string_view text) {
 
 }  // namespace
 
-void JsonObject::begin(std::string_view name) {
+void JsonWriter::begin(std::string_view name) {
     if (!members_.empty()) {
         members_ += ", ";
     }
     members_ += quote(name) + ": ";
 }
 
-JsonObject& JsonObject::add(std::string_view name, std::string_view value) {
+JsonWriter& JsonWriter::add(std::string_view name, std::string_view value) {
     begin(name);
     members_ += quote(value);
     return *this;
 }
 
-JsonObject& JsonObject::add(std::string_view name, std::int64_t value) {
+JsonWriter& JsonWriter::add(std::string_view name, std::int64_t value) {
     begin(name);
     members_ += std::to_string(value);
     return *this;
 }
 
-JsonObject& JsonObject::add(std::string_view name, std::span<const std::string> values) {
+JsonWriter& JsonWriter::add(std::string_view name, std::span<const std::string> values) {
     begin(name);
     members_ += '[';
     for (std::size_t i = 0; i < values.size(); i++) {
@@ -40,7 +40,7 @@ JsonObject& JsonObject::add(std::string_view name, std::span<const std::string> 
     return *this;
 }
 
-JsonObject& JsonObject::add_members(const JsonObject& other) {
+JsonWriter& JsonWriter::add_members(const JsonWriter& other) {
     if (!other.empty()) {
         members_ += (members_.empty() ? "" : ", ") + other.members_;
     }
