@@ -7,7 +7,7 @@
 #include "core/crc32.h"
 #include "core/error.h"
 
-// ak_<environment>_<key id and generation>_<secret>_<CRC-32 of all before the last underscore>
+// ak_<environment>_<key id and generation>_<secret><CRC-32 of all before it>
 
 namespace apikey::core {
 namespace {
@@ -20,7 +20,7 @@ constexpr std::size_t secret_length = base62_length(secret_size);
 constexpr std::size_t checksum_length = base62_length(checksum_size);
 /** Everything behind the environment: its width is fixed, so that the parts are found by counting from the
  * end. */
-constexpr std::size_t tail_length = 1 + id_length + 1 + secret_length + 1 + checksum_length;
+constexpr std::size_t tail_length = 1 + id_length + 1 + secret_length + checksum_length;
 
 std::array<std::uint8_t, 4> big_endian(std::uint32_t value) {
     return {static_cast<std::uint8_t>(value >> 24), static_cast<std::uint8_t>(value >> 16),
@@ -57,7 +57,7 @@ ParsedToken parse_opaque_token(std::string_view text) {
     const std::string_view id_text = tail.substr(1, id_length);
     const std::string_view secret_text = tail.substr(1 + id_length + 1, secret_length);
     const std::string_view checksum_text = tail.substr(tail.size() - checksum_length);
-    if (tail[0] != '_' || tail[1 + id_length] != '_' || tail[tail.size() - checksum_length - 1] != '_') {
+    if (tail[0] != '_' || tail[1 + id_length] != '_') {
         return malformed("the parts do not have their lengths");
     }
 
@@ -72,7 +72,7 @@ ParsedToken parse_opaque_token(std::string_view text) {
     if (generation < 1 || generation > INT32_MAX) {
         return malformed("generation out of range");
     }
-    if (from_big_endian(checksum) != crc32(bytes_of(text.substr(0, text.size() - checksum_length - 1)))) {
+    if (from_big_endian(checksum) != crc32(bytes_of(text.substr(0, text.size() - checksum_length)))) {
         return TokenFailure{TokenError::checksum, "the checksum does not match"};
     }
     OpaqueToken token{environment, {}, static_cast<std::int32_t>(generation)};
@@ -111,7 +111,6 @@ SecretBytes make_opaque(std::string_view environment, const Uuid& key_id, std::i
     append_text("_");
     append_base62(secret.view());
     const std::uint32_t checksum = crc32(view(token));
-    append_text("_");
     append_base62(big_endian(checksum));
     return token;
 }

@@ -11,7 +11,7 @@
 #include "core/secret.h"
 #include "core/uuid.h"
 
-/** The token formats (DESIGN: jwt and opaque), from text to parts and back. No storage, no clock. */
+/** The two token formats, jwt and opaque, from text to parts and back. No storage, no clock. */
 namespace apikey::core {
 
 /** What every JWT of ours begins with: the 18 bytes {"typ":"apikey+jwt in base64url. Log redaction and secret

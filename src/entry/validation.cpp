@@ -6,7 +6,6 @@
 namespace apikey::entry {
 namespace {
 
-using flow::Extent;
 using flow::Verdict;
 
 flow::Query query_from(FunctionCallInfo fcinfo) {

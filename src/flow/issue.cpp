@@ -251,7 +251,7 @@ Issued issue(const IssueRequest& request) {
         }
     }
 
-    const core::MasterKeys keys = store::require_or_create_master_key();
+    const core::MasterKeys& keys = store::require_or_create_master_key();
     std::array<std::uint8_t, 8> random;
     pg::random_bytes(random);
     key.key_id = core::uuid_v7(pg::now(), random);

@@ -146,7 +146,7 @@ Issued refresh(std::optional<std::string_view> token) {
     if (!role) {
         throw pg::Failure(ERRCODE_INTERNAL_ERROR, "the key's role does not exist");
     }
-    const core::MasterKeys keys = store::require_master_key();
+    const core::MasterKeys& keys = store::require_master_key();
     return position == Position::previous ? successor(*key, *role, snapshot, keys)
                                           : next_generation(*key, *role, keys);
 }

@@ -8,7 +8,7 @@ namespace apikey::flow {
 
 std::string rotate_signing_key(core::Algorithm algorithm) {
     const pg::OwnerScope as_owner(store::tables_owner());
-    const core::MasterKeys keys = store::require_or_create_master_key();
+    const core::MasterKeys& keys = store::require_or_create_master_key();
     auto kid = store::activate_signing_key(algorithm, keys);
     pg::call([] { CommandCounterIncrement(); });
     return kid;
@@ -16,7 +16,7 @@ std::string rotate_signing_key(core::Algorithm algorithm) {
 
 std::string stage_signing_key(core::Algorithm algorithm) {
     const pg::OwnerScope as_owner(store::tables_owner());
-    const core::MasterKeys keys = store::require_or_create_master_key();
+    const core::MasterKeys& keys = store::require_or_create_master_key();
     auto kid = store::add_pending_signing_key(algorithm, keys);
     pg::call([] { CommandCounterIncrement(); });
     return kid;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "pg/prelude.h"
+
 /** Differences between the supported major versions (15 to 18), each in one small function. Included by
  * prelude.h only. */
 #if PG_VERSION_NUM < 150000

@@ -148,7 +148,7 @@ void lock_table() {
 
 std::string insert_key(core::Algorithm algorithm, std::string_view state, const core::MasterKeys& keys) {
     const core::SigningKey key = core::SigningKey::generate(algorithm);
-    const std::string kid = key.make_kid();
+    std::string kid = key.make_kid();
     std::array<std::uint8_t, 12> nonce;
     pg::random_bytes(nonce);
     const core::SecretBytes plain = key.private_bytes();

@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Each rule of sql_lint is seen to pass a good sample and to fail bad ones."""
+
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import sql_lint
+
+GOOD = r"""
+\echo Use "CREATE EXTENSION apikey" to load this file. \quit
+/* a comment; with /* another; */ inside */
+CREATE TYPE apikey.pair AS (a integer, b integer);
+CREATE TABLE apikey.thing (id integer PRIMARY KEY, note text DEFAULT 'IF NOT EXISTS; OR REPLACE');
+CREATE INDEX thing_note ON apikey.thing (note);
+CREATE FUNCTION apikey.f(a int, b timestamptz DEFAULT now(), VARIADIC c text[] DEFAULT '{}') RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+BEGIN
+    CREATE TABLE IF NOT EXISTS scratch (a integer);
+END
+$body$;
+COMMENT ON FUNCTION apikey.f(integer, timestamp with time zone, text[]) IS 'Does nothing; much';
+CREATE FUNCTION apikey.g() RETURNS integer LANGUAGE sql SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END;
+COMMENT ON FUNCTION apikey.g() IS 'Two';
+CREATE FUNCTION apikey.h(internal) RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'apikey_h';
+COMMENT ON FUNCTION apikey.h(internal) IS 'C needs no search_path';
+CREATE TRIGGER thing_h BEFORE INSERT ON apikey.thing FOR EACH ROW EXECUTE FUNCTION apikey.h();
+REVOKE EXECUTE ON FUNCTION apikey.h(internal) FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA apikey FROM PUBLIC;
+"""
+
+PLPGSQL = "CREATE FUNCTION apikey.f() RETURNS void LANGUAGE plpgsql {} AS $$ BEGIN END $$;"
+
+
+def breaches(rule, sql):
+    return sql_lint.lint_script([("sample.sql", sql)], (rule,))
+
+
+class ScriptRules(unittest.TestCase):
+    def test_good_script(self):
+        self.assertEqual(sql_lint.lint_script([("good.sql", GOOD)], sql_lint.INSTALL_RULES), [])
+
+    def test_every_rule_has_bad_samples(self):
+        for rule in sql_lint.INSTALL_RULES:
+            self.assertTrue(hasattr(self, "test_" + rule.__name__), rule.__name__)
+
+    def assert_fails(self, rule, *samples):
+        for sample in samples:
+            with self.subTest(sample):
+                self.assertEqual(len(breaches(rule, sample)), 1)
+
+    def test_no_replacing(self):
+        self.assert_fails(
+            sql_lint.no_replacing,
+            "CREATE OR REPLACE FUNCTION apikey.f() RETURNS void LANGUAGE c AS 'x';",
+            "create  or /* hidden */ replace view apikey.v AS SELECT 1;",
+            "CREATE TABLE IF NOT EXISTS apikey.t ();",
+            "ALTER TABLE apikey.t ADD COLUMN IF NOT EXISTS a integer;",
+        )
+
+    def test_qualified_names(self):
+        self.assert_fails(
+            sql_lint.qualified_names,
+            "CREATE FUNCTION f() RETURNS void LANGUAGE c AS 'x';",
+            "CREATE TABLE t ();",
+            "CREATE UNLOGGED TABLE t ();",
+            "CREATE VIEW public.v AS SELECT 1;",
+            "CREATE TYPE apikeys.t AS ENUM ();",
+            "CREATE SEQUENCE s;",
+            "CREATE UNIQUE INDEX i ON t (a);",
+            "CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION apikey.f();",
+            "CREATE TRIGGER g BEFORE INSERT ON apikey.t FOR EACH ROW EXECUTE FUNCTION f();",
+        )
+
+    def test_pinned_search_path(self):
+        self.assert_fails(
+            sql_lint.pinned_search_path,
+            PLPGSQL.format(""),
+            PLPGSQL.format("SET search_path = pg_catalog"),
+            PLPGSQL.format("SET search_path = pg_catalog, pg_temp, public"),
+            PLPGSQL.format("SET search_path = pg_temp, pg_catalog"),
+            "CREATE FUNCTION apikey.f() RETURNS void LANGUAGE c SECURITY DEFINER AS 'x';",
+            "CREATE FUNCTION apikey.f() RETURNS integer LANGUAGE 'sql' AS $$ SELECT 1 $$;",
+        )
+
+    def test_functions_have_comments(self):
+        self.assert_fails(
+            sql_lint.functions_have_comments,
+            PLPGSQL,
+            PLPGSQL + "-- COMMENT ON FUNCTION apikey.f() IS 'no';",
+            PLPGSQL + "COMMENT ON FUNCTION apikey.f(text) IS 'another f';",
+        )
+
+    def test_functions_are_revoked(self):
+        self.assert_fails(
+            sql_lint.functions_are_revoked,
+            PLPGSQL,
+            PLPGSQL + "REVOKE ALL ON FUNCTION apikey.f(text) FROM PUBLIC;",
+            PLPGSQL + "REVOKE ALL ON FUNCTION apikey.f() FROM somebody;",
+            "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA apikey FROM PUBLIC;" + PLPGSQL,
+        )
+
+    @unittest.skipUnless(sql_lint.pglast, "pglast is not installed")
+    def test_statements_parse(self):
+        self.assert_fails(
+            sql_lint.statements_parse,
+            "CREATE TABEL apikey.t ();",
+            PLPGSQL.replace("END $$", "IF THEN END $$"),
+        )
+
+
+class TestFileRules(unittest.TestCase):
+    def breaches(self, rule, files):
+        with tempfile.TemporaryDirectory() as directory:
+            top = Path(directory)
+            for name, content in files.items():
+                (top / name).parent.mkdir(parents=True, exist_ok=True)
+                (top / name).write_text(content)
+            return list(rule(top))
+
+    def test_good_tree(self):
+        files = {
+            "sql/10_types.sql": "",
+            "test/sql/a.sql": "SELECT 1;",
+            "test/specs/b.spec": "",
+            "expected/a.out": "",
+            "expected/a_1.out": "",
+            "expected/b.out": "",
+        }
+        for rule in sql_lint.TEST_RULES:
+            self.assertEqual(self.breaches(rule, files), [])
+
+    def test_every_rule_has_bad_samples(self):
+        for rule in sql_lint.TEST_RULES:
+            self.assertTrue(hasattr(self, "test_" + rule.__name__), rule.__name__)
+
+    def test_no_sleeps(self):
+        # Not spelled out, because this file is checked as well.
+        word = "sle" + "ep"
+        for sample in (f"SELECT pg_{word}(1);", f"{word}(1);", f"u{word}(1);", f"{word} 5", f"std::this_thread::{word}_for(1s);"):
+            with self.subTest(sample):
+                self.assertEqual(len(self.breaches(sql_lint.no_sleeps, {"test/t/001_x.pl": sample})), 1)
+
+    def test_tests_have_expected_output(self):
+        for name in ("test/sql/a.sql", "test/specs/a.spec", "expected/a.out", "expected/a_1.out"):
+            with self.subTest(name):
+                self.assertEqual(len(self.breaches(sql_lint.tests_have_expected_output, {name: ""})), 1)
+
+    def test_test_names_are_free(self):
+        for other in ("sql/a.sql", "test/specs/a.spec"):
+            with self.subTest(other):
+                self.assertEqual(len(self.breaches(sql_lint.test_names_are_free, {"test/sql/a.sql": "", other: ""})), 1)
+
+
+if __name__ == "__main__":
+    result = unittest.main(exit=False, verbosity=0).result
+    sys.exit(not result.wasSuccessful())

@@ -1,0 +1,73 @@
+#include "core/verdict.h"
+
+#include <set>
+#include <string>
+#include <string_view>
+
+#include <gtest/gtest.h>
+
+namespace apikey::core {
+namespace {
+
+// Written out again on purpose: names and statuses are a contract with clients.
+TEST(Verdict, CodesNamesAndStatuses) {
+    const struct {
+        Code code;
+        std::string_view name;
+        int http_status;
+    } contract[] = {
+        {Code::valid, "VALID", 200},
+        {Code::missing, "MISSING", 401},
+        {Code::malformed, "MALFORMED", 401},
+        {Code::not_found, "NOT_FOUND", 401},
+        {Code::signature_invalid, "SIGNATURE_INVALID", 401},
+        {Code::revoked, "REVOKED", 401},
+        {Code::disabled, "DISABLED", 403},
+        {Code::expired, "EXPIRED", 401},
+        {Code::superseded, "SUPERSEDED", 401},
+        {Code::forbidden, "FORBIDDEN", 403},
+        {Code::insufficient_permissions, "INSUFFICIENT_PERMISSIONS", 403},
+        {Code::rate_limited, "RATE_LIMITED", 429},
+        {Code::unavailable, "UNAVAILABLE", 503},
+        {Code::refresh_too_early, "REFRESH_TOO_EARLY", 409},
+        {Code::already_refreshed, "ALREADY_REFRESHED", 409},
+    };
+    EXPECT_EQ(std::size(contract), static_cast<std::size_t>(code_count));
+    for (const auto& [code, name, http_status] : contract) {
+        EXPECT_EQ(info(code).code, code) << name;
+        EXPECT_EQ(info(code).name, name);
+        EXPECT_EQ(info(code).http_status, http_status) << name;
+        EXPECT_EQ(code_from_name(name), code) << name;
+    }
+}
+
+TEST(Verdict, UnknownNames) {
+    for (const std::string_view name : {"", "valid", "VALID ", "VALI", "REVOKED\n"}) {
+        EXPECT_EQ(code_from_name(name), std::nullopt) << name;
+    }
+}
+
+TEST(Verdict, MessagesAreDistinctSentences) {
+    std::set<std::string_view> seen;
+    for (int i = 0; i < code_count; ++i) {
+        const std::string_view message = info(static_cast<Code>(i)).message;
+        ASSERT_FALSE(message.empty()) << i;
+        EXPECT_EQ(message.find('.'), message.size() - 1) << message;
+        EXPECT_TRUE(message.front() >= 'A' && message.front() <= 'Z') << message;
+        EXPECT_TRUE(seen.insert(message).second) << message;
+    }
+}
+
+TEST(Verdict, RevocationReasons) {
+    for (const std::string_view reason :
+         {"UNSPECIFIED", "KEY_COMPROMISE", "SUPERSEDED", "AFFILIATION_CHANGED", "PRIVILEGE_WITHDRAWN"}) {
+        EXPECT_TRUE(is_revocation_reason(reason)) << reason;
+    }
+    for (const std::string_view reason :
+         {"", "unspecified", "KEY_COMPROMISED", "KEY", " SUPERSEDED", "CA_COMPROMISE"}) {
+        EXPECT_FALSE(is_revocation_reason(reason)) << reason;
+    }
+}
+
+}  // namespace
+}  // namespace apikey::core
