@@ -84,6 +84,8 @@ CREATE TABLE apikey.revocation (
     CONSTRAINT revocation_kind_check CHECK (kind IN ('withdrawn', 'changed')),
     CONSTRAINT revocation_changed_check CHECK (kind = 'withdrawn' OR generation IS NOT NULL)
 );
+-- generation may be NULL, so there is no primary key to name rows by: in a publication for all tables every revoke would fail otherwise.
+ALTER TABLE apikey.revocation REPLICA IDENTITY FULL;
 COMMENT ON TABLE apikey.revocation IS 'Every way in which an unexpired token stopped being good; what mirrors send to other nodes. Written by triggers only';
 COMMENT ON COLUMN apikey.revocation.generation IS 'NULL: all generations of the key';
 COMMENT ON COLUMN apikey.revocation.kind IS 'withdrawn: no longer valid; changed: valid, but a claim in the token is no longer true, so a node must ask';

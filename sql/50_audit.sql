@@ -52,5 +52,21 @@ CREATE TRIGGER role_no_truncate BEFORE TRUNCATE ON apikey.role
     FOR EACH STATEMENT EXECUTE FUNCTION apikey.refuse_change();
 CREATE TRIGGER signing_key_no_truncate BEFORE TRUNCATE ON apikey.signing_key
     FOR EACH STATEMENT EXECUTE FUNCTION apikey.refuse_change();
+-- A subscriber derives the same rows from the replicated key; without this the copy that the publisher sends would stop replication.
+CREATE FUNCTION apikey.revocation_before_insert() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM apikey.revocation r
+                WHERE r.key_id = NEW.key_id AND r.generation IS NOT DISTINCT FROM NEW.generation AND r.kind = NEW.kind) THEN
+        RETURN NULL;
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION apikey.revocation_before_insert() IS 'Trigger, on logical replicas only: a withdrawal that is there already is not inserted again';
+CREATE TRIGGER revocation_before_insert BEFORE INSERT ON apikey.revocation
+    FOR EACH ROW EXECUTE FUNCTION apikey.revocation_before_insert();
+ALTER TABLE apikey.revocation ENABLE REPLICA TRIGGER revocation_before_insert;
 CREATE TRIGGER revocation_no_truncate BEFORE TRUNCATE ON apikey.revocation
     FOR EACH STATEMENT EXECUTE FUNCTION apikey.refuse_change();

@@ -111,7 +111,7 @@ BEGIN
          WHERE k.kid = retire_signing_key.kid AND k.state <> 'revoked' AND k.expires_at > clock_timestamp()
         UNION ALL
         SELECT k.key_id, k.generation - 1, k.owner, least(k.previous_expires_at, k.previous_valid_until) FROM apikey.key k
-         WHERE k.previous_kid = retire_signing_key.kid AND k.state <> 'revoked'
+         WHERE retire_signing_key.kid IN (k.previous_kid, k.kid) AND k.state <> 'revoked'
            AND k.previous_valid_until > clock_timestamp() AND k.previous_expires_at > clock_timestamp()) v;
     IF confirm THEN
         UPDATE apikey.signing_key s SET state = 'retired' WHERE s.kid = retire_signing_key.kid AND s.state <> 'retired';

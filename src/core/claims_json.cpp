@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 
+#include "core/base64url.h"
 #include "core/strict_json.h"
 
 namespace apikey::core {
@@ -15,13 +16,14 @@ struct TextClaim {
     bool required;
 };
 
-constexpr std::array<TextClaim, 6> text_claims{{
+constexpr std::array<TextClaim, 7> text_claims{{
     {"iss", &Claims::issuer, true},        // RFC 7519 section 4.1.1
     {"sub", &Claims::subject, true},       // 4.1.2
     {"role", &Claims::role, true},         // private
     {"aud", &Claims::audience, false},     // 4.1.3, never an array here
     {"env", &Claims::environment, false},  // private
     {"scope", &Claims::scope, false},      // RFC 8693 section 4.2
+    {"nonce", &Claims::nonce, true},       // what only the issuer's master key can make
 }};
 
 struct TimeClaim {
@@ -153,6 +155,11 @@ std::optional<Claims> parse_claims(std::string_view json, std::string& why) {
         why = "env is not 1 to 16 characters of [a-z0-9]";
         return std::nullopt;
     }
+    const std::optional<Bytes> nonce = base64url_decode(claims.nonce);
+    if (!nonce || nonce->size() != nonce_size) {
+        why = "nonce is not 16 bytes in base64url";
+        return std::nullopt;
+    }
     return claims;
 }
 
@@ -167,6 +174,7 @@ std::string write_claims(const Claims& claims) {
     append_optional_text(json, "aud", claims.audience);
     append_optional_text(json, "env", claims.environment);
     append_optional_text(json, "scope", claims.scope);
+    append_text(json, "nonce", claims.nonce);
     json += '}';
     return json;
 }

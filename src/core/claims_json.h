@@ -19,8 +19,8 @@ inline constexpr std::int64_t max_numeric_date = 253402300799;
  */
 std::optional<Claims> parse_claims(std::string_view json, std::string& why);
 
-/** In the fixed order iss, sub, jti, iat, exp, role, aud, env, scope; empty optional ones left out. Checks
- * nothing. */
+/** In the fixed order iss, sub, jti, iat, exp, role, aud, env, scope, nonce; empty optional ones left out.
+ * Checks nothing. */
 std::string write_claims(const Claims& claims);
 
 }  // namespace apikey::core

@@ -62,7 +62,8 @@ SecretBytes make_jwt(const Claims& claims, const SigningKey& key, std::string_vi
     header.append(R"(","kid":")").append(kid).append(R"("})");
     SecretBytes token = sign_compact_jws(header, payload, key);
     if (token.size() > max_jws_size) {
-        throw InvalidArgument("cannot make a token: too long");
+        throw InvalidArgument("cannot make a token: it would be longer than 8192 bytes",
+                              "Give fewer permissions, or use the opaque format.");
     }
     return token;
 }

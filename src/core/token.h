@@ -18,6 +18,7 @@ namespace apikey::core {
  * scanners key on it. */
 inline constexpr std::string_view jwt_prefix = "eyJ0eXAiOiJhcGlrZXkrand0";
 inline constexpr std::string_view jwt_typ = "apikey+jwt";
+inline constexpr std::size_t nonce_size = 16;
 inline constexpr std::string_view opaque_prefix = "ak_";
 
 /** RFC 7519 claims of a key. Times are whole seconds since 1970 (NumericDate). Optional ones are absent when
@@ -33,6 +34,7 @@ struct Claims {
     std::string audience;
     std::string environment;
     std::string scope;  ///< the key's own narrowing, space-delimited (RFC 6749 section 3.3)
+    std::string nonce;  ///< nonce_size bytes in base64url: what makes the token unguessable (token_nonce)
 
     bool operator==(const Claims&) const = default;
 };

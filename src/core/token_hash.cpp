@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "core/base64url.h"
 #include "core/crypto.h"
 #include "core/error.h"
+#include "core/token.h"
 
 namespace apikey::core {
 namespace {
@@ -12,6 +14,7 @@ namespace {
 // stored hash: changing one makes every key of an installation unreadable.
 constexpr std::string_view pepper_label = "apikey/1 pepper";
 constexpr std::string_view tag_label = "apikey/1 tag";
+constexpr std::string_view nonce_label = "apikey/1 nonce";
 constexpr std::string_view sealing_label = "apikey/1 sealing";
 constexpr std::string_view fingerprint_label = "apikey/1 fingerprint";
 
@@ -33,6 +36,7 @@ MasterKeys derive_master_keys(ByteView master) {
     MasterKeys keys;
     hkdf_sha256(master, {}, pepper_label, keys.pepper.span());
     hkdf_sha256(master, {}, tag_label, keys.tag_key.span());
+    hkdf_sha256(master, {}, nonce_label, keys.nonce_key.span());
     hkdf_sha256(master, {}, sealing_label, keys.sealing_key.span());
     hkdf_sha256(master, {}, fingerprint_label, keys.fingerprint);
     return keys;
@@ -44,6 +48,16 @@ std::array<std::uint8_t, 32> hash_token(const MasterKeys& keys, std::string_view
     std::array<std::uint8_t, 32> hash;
     pbkdf2_hmac_sha256(peppered.view(), salt, iterations, hash, interrupt_check);
     return hash;
+}
+
+std::string token_nonce(const MasterKeys& keys, ByteView salt, const Uuid& key_id, std::int32_t generation) {
+    Bytes input(salt.begin(), salt.end());
+    input.insert(input.end(), key_id.bytes.begin(), key_id.bytes.end());
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        input.push_back(static_cast<std::uint8_t>(static_cast<std::uint32_t>(generation) >> shift));
+    }
+    const SecretArray<32> code = secret_hmac(keys.nonce_key.view(), input);
+    return base64url_encode(code.view().first(nonce_size));
 }
 
 std::array<std::uint8_t, 8> token_tag(const MasterKeys& keys, std::string_view token) {

@@ -2,11 +2,13 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "core/bytes.h"
 #include "core/pbkdf2.h"
 #include "core/secret.h"
+#include "core/uuid.h"
 
 /** What is stored of a token, and the keys that come of the master key (HKDF-SHA256, one label each). */
 namespace apikey::core {
@@ -17,6 +19,7 @@ inline constexpr std::size_t master_key_size = 32;
 struct MasterKeys {
     SecretArray<32> pepper;                     ///< keys the HMAC under PBKDF2
     SecretArray<32> tag_key;                    ///< keys the cheap tag
+    SecretArray<32> nonce_key;                  ///< keys the nonce of a JWT
     SecretArray<32> sealing_key;                ///< AES-256-GCM for private signing keys
     std::array<std::uint8_t, 8> fingerprint{};  ///< stored with rows; says nothing about the key
 };
@@ -33,6 +36,14 @@ struct TokenHash {
 /** PBKDF2-HMAC-SHA256 over HMAC-SHA256(pepper, token). */
 std::array<std::uint8_t, 32> hash_token(const MasterKeys& keys, std::string_view token, ByteView salt,
                                         std::uint32_t iterations, InterruptCheck interrupt_check = nullptr);
+
+/**
+ * The nonce claim of a JWT: 16 bytes of HMAC-SHA256(nonce_key, salt || key id || generation), base64url.
+ * Everything else in a JWT can be guessed or looked up, so without it whoever steals a signing key could sign
+ * the very token that was issued; with it they need the master key and the stored salt as well. Derived, not
+ * stored, so that the same token can be made again.
+ */
+std::string token_nonce(const MasterKeys& keys, ByteView salt, const Uuid& key_id, std::int32_t generation);
 
 /** First 8 bytes of HMAC-SHA256(tag_key, token): compared before PBKDF2, so that junk with a known key id
  * costs no derivation. */

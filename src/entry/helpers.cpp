@@ -6,6 +6,8 @@
 #include "core/verdict.h"
 #include "pg/boundary.h"
 #include "pg/datum.h"
+#include "pg/owner_scope.h"
+#include "store/keys.h"
 #include "store/master_key.h"
 #include "store/roles.h"
 #include "store/snapshot.h"
@@ -92,9 +94,16 @@ PG_ENTRY(apikey_master_key_state) {
     std::array<bool, 2> nulls{};
     nulls[1] = master.problem.empty();
     switch (master.state) {
-        case store::MasterKeyState::ok:
-            values[0] = pg::text_datum("ok");
+        case store::MasterKeyState::ok: {
+            const pg::OwnerScope as_owner(store::tables_owner());
+            const bool matches = store::is_database_master_key(*master.keys);
+            values[0] = pg::text_datum(matches ? "ok" : "mismatch");
+            if (!matches) {
+                values[1] = pg::text_datum("the keys of this database were made under another master key");
+                nulls[1] = false;
+            }
             break;
+        }
         case store::MasterKeyState::missing:
             values[0] = pg::text_datum("missing");
             break;
@@ -102,7 +111,7 @@ PG_ENTRY(apikey_master_key_state) {
             values[0] = pg::text_datum("refused");
             break;
     }
-    if (!nulls[1]) {
+    if (!master.problem.empty()) {
         values[1] = pg::text_datum(master.problem);
     }
     return pg::make_composite(fcinfo, values.data(), nulls.data(), 2);

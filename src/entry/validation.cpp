@@ -64,6 +64,9 @@ Datum composite(FunctionCallInfo fcinfo, const Verdict& verdict) {
         const auto& key = *verdict.key;
         set(v_key_id, pg::uuid_datum(key.key_id));
         set(v_generation, Int32GetDatum(verdict.generation));
+    }
+    if (verdict.key && !verdict.by_signature_alone) {
+        const auto& key = *verdict.key;
         set(v_owner, pg::text_datum(key.owner));
         set(v_role, pg::text_datum(key.role));
         set(v_permissions, pg::text_array_datum(verdict.permissions));

@@ -25,8 +25,7 @@ pg::Failure denial(core::Code code, const std::optional<core::Uuid>& key_id, con
 pg::Failure unknown_key(std::string_view id) {
     core::JsonWriter json;
     json.add("code", "NOT_FOUND").add("message", "There is no key with this id.").add("key_id", id);
-    return {sqlstate_of_http(404), "NOT_FOUND", json.text(),
-            "SELECT key_id FROM apikey.keys lists the keys."};
+    return {sqlstate_of_http(404), "NOT_FOUND", json.text(), "Key ids are those that issue() returned."};
 }
 
 }  // namespace apikey::flow

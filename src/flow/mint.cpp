@@ -2,8 +2,8 @@
 #include "core/token.h"
 #include "flow/mint.h"
 #include "pg/datum.h"
-#include "pg/failure.h"
 #include "pg/settings.h"
+#include "store/master_key.h"
 #include "store/signing_keys.h"
 
 extern "C" {
@@ -21,7 +21,7 @@ std::string utf8(std::string_view text) {
     return converted;
 }
 
-core::Claims claims_of(const TokenFacts& facts) {
+core::Claims claims_of(const TokenFacts& facts, const core::MasterKeys& keys, core::ByteView salt) {
     core::Claims claims;
     claims.issuer = utf8(pg::settings::issuer);
     claims.audience = utf8(pg::settings::audience);
@@ -32,6 +32,7 @@ core::Claims claims_of(const TokenFacts& facts) {
     claims.expires_at = pg::unix_seconds(facts.expires_at);
     claims.role = facts.role;
     claims.environment = facts.environment;
+    claims.nonce = core::token_nonce(keys, salt, facts.key_id, facts.generation);
     if (facts.permissions) {
         for (const auto permission : pg::text_array(*facts.permissions)) {
             if (!claims.scope.empty()) {
@@ -47,21 +48,18 @@ core::Claims claims_of(const TokenFacts& facts) {
 
 Minted mint(const TokenFacts& facts, const core::MasterKeys& keys) {
     Minted minted;
+    pg::random_bytes(minted.hash.salt);
     if (facts.format == "jwt") {
         const auto signing_key = store::lock_active_signing_key(keys);
         minted.kid = signing_key.kid;
-        minted.token = core::make_jwt(claims_of(facts), store::unseal(signing_key, keys), minted.kid);
+        minted.token = core::make_jwt(claims_of(facts, keys, minted.hash.salt),
+                                      store::unseal(signing_key, keys), minted.kid);
     } else {
+        store::require_database_master_key(keys);
         core::SecretArray<32> secret;
         pg::random_bytes(secret.span());
         minted.token = core::make_opaque(facts.environment, facts.key_id, facts.generation, secret);
     }
-    if (minted.token.size() > core::max_jws_size) {
-        throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE,
-                          "permissions are too long for a JWT, which ends at 8192 bytes", {},
-                          "Give fewer permissions, or issue the key with format => 'opaque'.");
-    }
-    pg::random_bytes(minted.hash.salt);
     minted.hash.iterations = static_cast<std::uint32_t>(pg::settings::pbkdf2_iterations);
     const auto text = core::text_of(minted.token);
     minted.hash.hash =
@@ -82,7 +80,8 @@ std::optional<core::SecretBytes> mint_again(const store::KeyRow& key, Snapshot s
     }
     const TokenFacts facts = {key.key_id,      key.generation,  key.owner,     key.role,      key.format,
                               key.environment, key.permissions, key.issued_at, key.expires_at};
-    auto token = core::make_jwt(claims_of(facts), store::unseal(*signing_key, keys), key.kid);
+    auto token =
+        core::make_jwt(claims_of(facts, keys, key.stored.salt), store::unseal(*signing_key, keys), key.kid);
     const auto hash =
         core::hash_token(keys, core::text_of(token), key.stored.salt,
                          static_cast<std::uint32_t>(key.stored.iterations), pg::throw_if_interrupted);

@@ -31,7 +31,7 @@ Position position_now(const Proof& proof, const store::KeyRow& key) {
 
 /** Everything that validation would refuse as well, but the client's address, which is not known here. */
 void refuse_unless_good(const Proof& proof, const store::KeyRow& key, Position position) {
-    const auto environment = std::array<std::string_view, 1>{key.environment};
+    const auto environments = accepted_environments();
     core::KeyFacts facts;
     facts.state = key.state;
     facts.signing_key_retired = proof.signing_key_retired;
@@ -42,7 +42,7 @@ void refuse_unless_good(const Proof& proof, const store::KeyRow& key, Position p
     facts.environment = key.environment;
     core::Request request;
     request.now = pg::now();
-    request.environments = environment;
+    request.environments = environments;
     const core::Decision decision = core::decide(facts, request);
     if (decision.code != Code::valid) {
         core::JsonWriter detail;

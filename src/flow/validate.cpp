@@ -12,19 +12,6 @@ namespace {
 
 using core::Code;
 
-std::vector<std::string_view> accepted_environments() {
-    std::vector<std::string_view> names;
-    std::string_view rest = pg::settings::environments;
-    while (!rest.empty()) {
-        const auto end = rest.find_first_of(", ");
-        if (end != 0) {
-            names.push_back(rest.substr(0, end));
-        }
-        rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
-    }
-    return names;
-}
-
 core::Decision decide(const Proof& proof, const Query& query) {
     const auto& key = *proof.key;
     std::vector<core::Network> allowed;
@@ -103,9 +90,17 @@ bool any_grants(std::span<const std::string_view> grants, std::string_view permi
 
 }  // namespace
 
-bool environment_accepted(std::string_view environment) {
-    const auto names = accepted_environments();
-    return names.empty() || std::find(names.begin(), names.end(), environment) != names.end();
+std::vector<std::string_view> accepted_environments() {
+    std::vector<std::string_view> names;
+    std::string_view rest = pg::settings::environments;
+    while (!rest.empty()) {
+        const auto end = rest.find_first_of(", ");
+        if (end != 0) {
+            names.push_back(rest.substr(0, end));
+        }
+        rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
+    }
+    return names;
 }
 
 TimestampTz refresh_after(TimestampTz issued_at, TimestampTz expires_at, const Interval* window) {
@@ -188,6 +183,7 @@ Verdict validate(const Query& query, Extent extent) {
         }
         verdict.permissions = core::effective_permissions(role_grants, narrowed);
         verdict.key = proof.key;
+        verdict.by_signature_alone = proof.by_signature_alone;
     }
     return verdict;
 }

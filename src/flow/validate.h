@@ -16,6 +16,9 @@ struct Verdict {
     core::Code code = core::Code::unavailable;
     /** Set once the token has proven itself; the members below mean something only then. */
     std::optional<store::KeyRow> key;
+    /** The proof was a signature alone, which a stolen signing key can make: only what the token itself says
+     * is shown. */
+    bool by_signature_alone = false;
     std::int32_t generation = 0;
     TimestampTz expires_at = 0;  ///< of this token: for a previous generation no later than its grace
     bool refresh_due = false;
@@ -35,8 +38,8 @@ enum class Extent { code_only, full };
  */
 Verdict validate(const Query& query, Extent extent);
 
-/** Is the environment one that apikey.environments accepts? */
-bool environment_accepted(std::string_view environment);
+/** What apikey.environments lists; empty means all. Views into the setting: good until it changes. */
+std::vector<std::string_view> accepted_environments();
 
 /** The last instant at which a key cannot be refreshed yet: max(issued_at, expires_at - window). */
 TimestampTz refresh_after(TimestampTz issued_at, TimestampTz expires_at, const Interval* window);

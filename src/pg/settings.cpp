@@ -67,8 +67,7 @@ extern "C" bool check_issuer(char** value, void** /*extra*/, GucSource /*source*
 void define() {
     DefineCustomIntVariable("apikey.pbkdf2_iterations", "PBKDF2-HMAC-SHA256 iterations for new token hashes.",
                             "Kept with each row; a row below the setting is hashed anew when its key is "
-                            "refreshed. Each validation "
-                            "that is not answered from shared memory costs this many iterations.",
+                            "refreshed. Each validation costs this many iterations.",
                             &pbkdf2_iterations, min_pbkdf2_iterations, min_pbkdf2_iterations,
                             max_pbkdf2_iterations, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomStringVariable(

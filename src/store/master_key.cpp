@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "core/crypto.h"
+#include "core/json_writer.h"
 #include "core/verdict.h"
 #include "pg/datum.h"
 #include "pg/failure.h"
@@ -220,11 +221,7 @@ const MasterKeyResult& load_master_key() {
 const core::MasterKeys& require_master_key() {
     const MasterKeyResult& result = load_master_key();
     if (result.state != MasterKeyState::ok) {
-        throw pg::Failure(MAKE_SQLSTATE('P', 'T', '5', '0', '3'),
-                          std::string(core::info(core::Code::unavailable).name),
-                          "{\"code\": \"UNAVAILABLE\", \"message\": \"The master key cannot be read; the "
-                          "server log says why.\"}",
-                          "See SELECT * FROM apikey.status() and the server log.");
+        throw unavailable("The master key cannot be read.");
     }
     return *result.keys;
 }
@@ -235,6 +232,32 @@ const core::MasterKeys& require_or_create_master_key() {
         create_file();
     }
     return require_master_key();
+}
+
+bool is_database_master_key(const core::MasterKeys& keys) {
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "SELECT coalesce((SELECT s.master_key_fingerprint = $1 FROM apikey.signing_key s WHERE s.state = "
+        "'active'), "
+        "(SELECT k.master_key_fingerprint = $1 FROM apikey.key k ORDER BY k.key_id DESC LIMIT 1), true)",
+        BYTEAOID);
+    const std::array<pg::Parameter, 1> parameters = {pg::bytes_datum(keys.fingerprint)};
+    statement.run(parameters, pg::Visibility::latest);
+    return DatumGetBool(pg::result_value(0, 1).value());
+}
+
+void require_database_master_key(const core::MasterKeys& keys) {
+    if (!is_database_master_key(keys)) {
+        log_master_key_mismatch();
+        throw unavailable("The keys of this database were made under another master key.");
+    }
+}
+
+pg::Failure unavailable(std::string_view message) {
+    core::JsonWriter json;
+    json.add("code", core::info(core::Code::unavailable).name).add("message", message);
+    return {MAKE_SQLSTATE('P', 'T', '5', '0', '3'), std::string(core::info(core::Code::unavailable).name),
+            json.text(), "The server log says more, and apikey.status() tells it to admins and auditors."};
 }
 
 void log_master_key_mismatch() {

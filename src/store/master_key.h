@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/token_hash.h"
+#include "pg/failure.h"
 #include "pg/guard.h"
 
 namespace apikey::store {
@@ -34,6 +35,20 @@ const core::MasterKeys& require_master_key();
  * file is whole or absent and never replaced. Call as the owner of the tables.
  */
 const core::MasterKeys& require_or_create_master_key();
+
+/**
+ * Were this database's keys made under `keys`? The signing key in use decides, where there is none the newest
+ * key; a database that holds neither takes any. Call as the owner of the tables.
+ */
+bool is_database_master_key(const core::MasterKeys& keys);
+
+/** Failure PT503 when is_database_master_key says no: a key issued now would be lost as soon as the right
+ * file is back. */
+void require_database_master_key(const core::MasterKeys& keys);
+
+/** PT503 UNAVAILABLE as a function that writes raises it. `message`: English, for API clients, so without
+ * paths. */
+pg::Failure unavailable(std::string_view message);
 
 /** Tells the log, once a minute at most, that rows of this database were made under another master key. */
 void log_master_key_mismatch();

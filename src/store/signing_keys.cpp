@@ -2,10 +2,10 @@
 
 #include "core/crypto.h"
 #include "core/error.h"
-#include "core/verdict.h"
 #include "pg/datum.h"
 #include "pg/failure.h"
 #include "pg/spi.h"
+#include "store/master_key.h"
 #include "store/row_reader.h"
 #include "store/signing_keys.h"
 #include "store/snapshot.h"
@@ -212,11 +212,8 @@ const core::SigningKey* verification_key(const SigningKeyRow& row, const core::M
 
 const core::SigningKey& unseal(const SigningKeyRow& row, const core::MasterKeys& keys) {
     if (!core::equal_constant_time(row.master_key_fingerprint, keys.fingerprint)) {
-        throw pg::Failure(
-            MAKE_SQLSTATE('P', 'T', '5', '0', '3'), std::string(core::info(core::Code::unavailable).name),
-            "{\"code\": \"UNAVAILABLE\", \"message\": \"The signing key was sealed under another master "
-            "key.\"}",
-            "Put the master key file back that this database was set up with (apikey.master_key_file).");
+        log_master_key_mismatch();
+        throw unavailable("The signing key in use was sealed under another master key.");
     }
     const core::SigningKey* key = open_private_key(row, keys);
     if (key == nullptr) {

@@ -30,7 +30,7 @@ const SigningKey& key() {
 
 void check_opaque(std::string_view text, const OpaqueToken& token) {
     SecretArray<32> secret;
-    const std::string_view secret_text = text.substr(text.size() - 7 - 43, 43);
+    const std::string_view secret_text = text.substr(text.size() - 6 - 43, 43);
     check(base62_decode(secret_text, secret.span()));
     const SecretBytes again = make_opaque(token.environment, token.key_id, token.generation, secret);
     check(text_of(again) == text);
@@ -71,7 +71,7 @@ std::string with_checksum(std::string body) {
                       static_cast<std::uint8_t>(crc >> 8), static_cast<std::uint8_t>(crc)};
     std::string checksum(6, '0');
     base62_encode_to(bytes, checksum);
-    return body + '_' + checksum;
+    return body + checksum;
 }
 
 }  // namespace
@@ -96,7 +96,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         case 2: {
             const SecretBytes token = sign_compact_jws(
                 rest,
-                R"({"iss":"i","sub":"s","jti":"018f2d5e-7c4a-7b3c-8d1e-2f3a4b5c6d7e.1","iat":1,"exp":2,"role":"r"})",
+                R"({"iss":"i","sub":"s","jti":"018f2d5e-7c4a-7b3c-8d1e-2f3a4b5c6d7e.1","iat":1,"exp":2,"role":"r",)"
+                R"("nonce":"AAECAwQFBgcICQoLDA0ODw"})",
                 key());
             check_text(text_of(token));
             break;

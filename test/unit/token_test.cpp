@@ -30,6 +30,7 @@ Claims example_claims() {
     claims.issued_at = 1'700'000'000;
     claims.expires_at = 1'702'592'000;
     claims.role = "contributor";
+    claims.nonce = "AAECAwQFBgcICQoLDA0ODw";
     return claims;
 }
 
@@ -51,7 +52,8 @@ std::string forge(std::string_view header, std::string_view payload) {
 
 constexpr std::string_view good_header = R"({"typ":"apikey+jwt","alg":"HS256","kid":"k1"})";
 constexpr std::string_view good_claims =
-    R"({"iss":"i","sub":"s","jti":"018f2d5e-7c4a-7b3c-8d1e-2f3a4b5c6d7e.1","iat":1,"exp":2,"role":"r"})";
+    R"({"iss":"i","sub":"s","jti":"018f2d5e-7c4a-7b3c-8d1e-2f3a4b5c6d7e.1","iat":1,"exp":2,"role":"r",)"
+    R"("nonce":"AAECAwQFBgcICQoLDA0ODw"})";
 
 std::string why_malformed(std::string_view text) {
     const ParsedToken parsed = parse_token(text);
@@ -93,10 +95,10 @@ bool is_accepted(std::string_view text, const SigningKey& key) {
 TEST(JwtToken, KnownAnswer) {
     EXPECT_EQ(make(example_claims(), hs256_key()),
               "eyJ0eXAiOiJhcGlrZXkrand0IiwiYWxnIjoiSFMyNTYiLCJraWQiOiJrMSJ9."
-              "eyJpc3MiOiJodHRwczovL2RiLmV4YW1wbGUiLCJzdWIiOiJhY21lIiwianRpIjoiMDE4ZjJkNWUtN2M0YS03YjNjLThkMW"
-              "UtMmYzYTRi"
-              "NWM2ZDdlLjEiLCJpYXQiOjE3MDAwMDAwMDAsImV4cCI6MTcwMjU5MjAwMCwicm9sZSI6ImNvbnRyaWJ1dG9yIn0."
-              "sFh9IUpIAAcgqWu5ehQI99p4oPaCgNWYoVSBpcIzSVY");
+              "eyJpc3MiOiJodHRwczovL2RiLmV4YW1wbGUiLCJzdWIiOiJhY21lIiwianRpIjoiMDE4ZjJkNWUtN2M0"
+              "YS03YjNjLThkMWUtMmYzYTRiNWM2ZDdlLjEiLCJpYXQiOjE3MDAwMDAwMDAsImV4cCI6MTcwMjU5MjAw"
+              "MCwicm9sZSI6ImNvbnRyaWJ1dG9yIiwibm9uY2UiOiJBQUVDQXdRRkJnY0lDUW9MREEwT0R3In0."
+              "5C3uc1aAT3MsFycldwINp24YIqW9SdLWAfdSfLND-9A");
 }
 
 TEST(JwtToken, HeaderAndClaimsAreWrittenInTheFixedOrder) {
@@ -111,7 +113,8 @@ TEST(JwtToken, HeaderAndClaimsAreWrittenInTheFixedOrder) {
     EXPECT_EQ(
         text_of(*base64url_decode(token.substr(dot + 1, token.rfind('.') - dot - 1))),
         R"({"iss":"https://db.example","sub":"acme","jti":"018f2d5e-7c4a-7b3c-8d1e-2f3a4b5c6d7e.1","iat":1700000000,)"
-        R"("exp":1702592000,"role":"contributor","aud":"gateway","env":"live","scope":"chat:read dataset:*"})");
+        R"("exp":1702592000,"role":"contributor","aud":"gateway","env":"live","scope":"chat:read dataset:*",)"
+        R"("nonce":"AAECAwQFBgcICQoLDA0ODw"})");
 }
 
 TEST(JwtToken, BeginsWithThePrefix) {
@@ -204,9 +207,13 @@ TEST(JwtToken, AnotherAlgorithmsKeyDoesNotProve) {
 
 TEST(JwtToken, RequiredClaims) {
     ASSERT_TRUE(is_accepted(forge(good_header, good_claims), hs256_key()));
-    const std::array<std::string_view, 6> members{
-        R"("iss":"i")", R"("sub":"s")", R"("jti":"018f2d5e-7c4a-7b3c-8d1e-2f3a4b5c6d7e.1")",
-        R"("iat":1)",   R"("exp":2)",   R"("role":"r")"};
+    const std::array<std::string_view, 7> members{R"("iss":"i")",
+                                                  R"("sub":"s")",
+                                                  R"("jti":"018f2d5e-7c4a-7b3c-8d1e-2f3a4b5c6d7e.1")",
+                                                  R"("iat":1)",
+                                                  R"("exp":2)",
+                                                  R"("role":"r")",
+                                                  R"("nonce":"AAECAwQFBgcICQoLDA0ODw")"};
     for (std::size_t left_out = 0; left_out < members.size(); ++left_out) {
         std::string json = "{";
         for (std::size_t i = 0; i < members.size(); ++i) {
@@ -222,7 +229,7 @@ TEST(JwtToken, UnknownDuplicateAndMistypedClaims) {
     for (const std::string_view name : {"nbf", "admin", "permissions", "ISS", ""}) {
         EXPECT_EQ(why_malformed_claims(claims_with(name, "1")), "unknown claim") << name;
     }
-    for (const std::string_view name : {"iss", "sub", "role", "aud", "env", "scope"}) {
+    for (const std::string_view name : {"iss", "sub", "role", "aud", "env", "scope", "nonce"}) {
         for (const std::string_view value : {"1", "null", "true", "[]", R"(["a"])", "{}", R"("")"}) {
             EXPECT_EQ(why_malformed_claims(claims_with(name, value)),
                       "a claim has the wrong type or is empty")
@@ -289,6 +296,15 @@ TEST(JwtToken, EnvironmentNames) {
     }
 }
 
+TEST(JwtToken, TheNonceHas16Bytes) {
+    for (const std::string_view value :
+         {R"("AAECAwQFBgcICQoLDA0OD")", R"("AAECAwQFBgcICQoLDA0ODx")", R"("AAECAwQFBgcICQoLDA0ODw==")",
+          R"("AAECAwQFBgcICQoLDA0ODwA")", R"("AAECAwQFBgcICQoLDA0O")", R"("!!!!!!!!!!!!!!!!!!!!!!")"}) {
+        EXPECT_EQ(why_malformed_claims(claims_with("nonce", value)), "nonce is not 16 bytes in base64url")
+            << value;
+    }
+}
+
 TEST(JwtToken, MakeRefusesWhatParseWould) {
     const auto refuses = [](auto change) {
         Claims claims = example_claims();
@@ -303,6 +319,7 @@ TEST(JwtToken, MakeRefusesWhatParseWould) {
     refuses([](Claims& claims) { claims.subject = "\xff"; });
     refuses([](Claims& claims) { claims.generation = 0; });
     refuses([](Claims& claims) { claims.generation = -1; });
+    refuses([](Claims& claims) { claims.nonce.clear(); });
     refuses([](Claims& claims) { claims.issued_at = -1; });
     refuses([](Claims& claims) { claims.expires_at = 253402300800; });
     refuses([](Claims& claims) { claims.environment = "Live"; });
