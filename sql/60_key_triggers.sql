@@ -72,7 +72,7 @@ $$;
 COMMENT ON FUNCTION apikey.key_after_insert() IS 'Trigger: writes the audit event of an issued key';
 
 CREATE FUNCTION apikey.key_after_update() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET intervalstyle = 'postgres'
 AS $$
 DECLARE
     -- Changed by an event that is recorded on its own, or a hash, which no audit row repeats.
@@ -156,7 +156,7 @@ $$;
 COMMENT ON FUNCTION apikey.key_after_delete() IS 'Trigger: a deleted key is withdrawn, and the audit trail keeps that it was';
 
 CREATE FUNCTION apikey.role_after_change() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET intervalstyle = 'postgres'
 AS $$
 DECLARE
     old_row jsonb;

@@ -33,11 +33,8 @@ PG_ENTRY(apikey_is_revocation_reason) {
 
 PG_ENTRY(apikey_is_grant_list) {
     const Datum array = PG_GETARG_DATUM(0);
-    const bool flat = pg::call([&] {
-        const ArrayType* value = DatumGetArrayTypeP(array);
-        return ARR_NDIM(value) <= 1 && !array_contains_nulls(const_cast<ArrayType*>(value));
-    });
-    if (!flat) {
+    const auto shape = pg::array_shape(array);
+    if (shape.dimensions > 1 || shape.has_null) {
         return BoolGetDatum(false);
     }
     const auto grants = pg::text_array(array);

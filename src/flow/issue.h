@@ -39,7 +39,4 @@ struct Issued {
  */
 Issued issue(const IssueRequest& request);
 
-/** issued_at + ttl in UTC (a day is 24 hours, a month is a calendar month). */
-TimestampTz expiry(TimestampTz issued_at, const Interval* ttl);
-
 }  // namespace apikey::flow

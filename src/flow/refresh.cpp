@@ -1,5 +1,6 @@
 #include "core/crypto.h"
 #include "flow/denial.h"
+#include "flow/lifetime.h"
 #include "flow/mint.h"
 #include "flow/proof.h"
 #include "flow/refresh.h"

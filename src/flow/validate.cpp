@@ -1,5 +1,6 @@
 #include "core/permission.h"
 #include "core/permission_expression.h"
+#include "flow/lifetime.h"
 #include "flow/validate.h"
 #include "pg/datum.h"
 #include "pg/failure.h"
@@ -101,19 +102,6 @@ std::vector<std::string_view> accepted_environments() {
         rest = end == std::string_view::npos ? std::string_view() : rest.substr(end + 1);
     }
     return names;
-}
-
-TimestampTz refresh_after(TimestampTz issued_at, TimestampTz expires_at, const Interval* window) {
-    if (window == nullptr) {
-        return expires_at;
-    }
-    // As plain UTC timestamps: the session's time zone, with its 23-hour days, has no say in how long a key
-    // lives.
-    const TimestampTz opens = DatumGetTimestamp(pg::call([&] {
-        return DirectFunctionCall2(timestamp_mi_interval, TimestampGetDatum(expires_at),
-                                   IntervalPGetDatum(const_cast<Interval*>(window)));
-    }));
-    return std::max(issued_at, opens);
 }
 
 Verdict validate(const Query& query, Extent extent) {

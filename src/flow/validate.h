@@ -41,7 +41,4 @@ Verdict validate(const Query& query, Extent extent);
 /** What apikey.environments lists; empty means all. Views into the setting: good until it changes. */
 std::vector<std::string_view> accepted_environments();
 
-/** The last instant at which a key cannot be refreshed yet: max(issued_at, expires_at - window). */
-TimestampTz refresh_after(TimestampTz issued_at, TimestampTz expires_at, const Interval* window);
-
 }  // namespace apikey::flow

@@ -82,6 +82,13 @@ core::Network to_network(const inet* value) {
 
 }  // namespace
 
+ArrayShape array_shape(Datum array) {
+    return call([&] {
+        ArrayType* value = DatumGetArrayTypeP(array);
+        return ArrayShape{ARR_NDIM(value), array_contains_nulls(value)};
+    });
+}
+
 std::vector<std::string_view> text_array(Datum array) {
     const Elements elements = deconstruct(array, TEXTOID, -1, TYPALIGN_INT);
     refuse_null_element(elements);

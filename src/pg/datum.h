@@ -35,6 +35,13 @@ Datum text_array_datum(std::span<const std::string> elements);
 
 core::Uuid uuid_from_datum(Datum datum);
 
+/** What an array looks like before its elements are looked at. An empty one has no dimensions. */
+struct ArrayShape {
+    int dimensions;
+    bool has_null;
+};
+ArrayShape array_shape(Datum array);
+
 /** Elements of a text[] without NULLs (Failure 22004 when there is one). An empty or multi-dimensional array
  * gives its elements in storage order. */
 std::vector<std::string_view> text_array(Datum array);

@@ -10,6 +10,25 @@
  * taken is revoked as well.
  */
 namespace apikey::store {
+namespace {
+
+/**
+ * Runs a statement that writes a whole row. A constraint that fails quotes the row in its DETAIL, hashes and
+ * all, to the caller and to the log: the error goes on without it.
+ */
+std::uint64_t run_without_row_detail(pg::Statement& statement, std::span<const pg::Parameter> parameters,
+                                     pg::Visibility visibility) {
+    try {
+        return statement.run(parameters, visibility);
+    } catch (const pg::Error& error) {
+        if (error.sqlstate() != ERRCODE_CHECK_VIOLATION && error.sqlstate() != ERRCODE_NOT_NULL_VIOLATION) {
+            throw;
+        }
+        throw pg::Failure(error.sqlstate(), error.what());
+    }
+}
+
+}  // namespace
 
 void lock_key(const core::Uuid& key_id) {
     const pg::SpiSession spi;
@@ -59,7 +78,7 @@ bool insert_key(const NewKey& key) {
         optional_text(key.idempotency_key),
         pg::Parameter::of(key.idempotency_key.has_value(), pg::bytes_datum(key.idempotency_digest)),
     };
-    return statement.run(parameters) == 1;
+    return run_without_row_detail(statement, parameters, pg::Visibility::transaction) == 1;
 }
 
 std::optional<core::Uuid> find_idempotent_key(std::string_view owner, std::string_view idempotency_key) {
@@ -97,7 +116,7 @@ void advance_generation(const core::Uuid& key_id, std::int32_t generation, const
         Int32GetDatum(static_cast<std::int32_t>(next.hash.iterations)),
         pg::bytes_datum(next.tag),
     };
-    if (statement.run(parameters, pg::Visibility::latest) != 1) {
+    if (run_without_row_detail(statement, parameters, pg::Visibility::latest) != 1) {
         throw pg::Failure(ERRCODE_T_R_SERIALIZATION_FAILURE,
                           "could not refresh the key due to a concurrent change", {},
                           "Try the transaction again.");

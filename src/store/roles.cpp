@@ -38,8 +38,7 @@ Table table("role", columns);
 std::string known_roles() {
     const pg::OwnerScope as_owner(tables_owner());
     const pg::SpiSession spi;
-    static pg::Statement statement(
-        "SELECT string_agg(r.name, ', ' ORDER BY r.name) FROM apikey.role r WHERE r.ttl IS NOT NULL");
+    static pg::Statement statement("SELECT string_agg(r.name, ', ' ORDER BY r.name) FROM apikey.role r");
     statement.run({}, pg::Visibility::latest);
     const auto names = pg::result_value(0, 1);
     return names ? std::string(pg::text_view(*names)) : std::string("none");
