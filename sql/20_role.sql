@@ -36,7 +36,9 @@ CREATE FUNCTION apikey.role_before_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- A restore: the script made the role, now the dump brings its own version of it.
+    -- A restore: the script made the role, now the dump brings its own version of it. What tells a restore from an edit is that it
+    -- changes created_at; the detour over -infinity makes sure of that even where both came from one template database.
+    UPDATE apikey.role r SET created_at = '-infinity' WHERE r.name = NEW.name AND r.pristine;
     UPDATE apikey.role r
        SET ttl = NEW.ttl, permissions = NEW.permissions, rate_limit = NEW.rate_limit, rate_window = NEW.rate_window,
            refresh_window = NEW.refresh_window, format = NEW.format, issuable_by = NEW.issuable_by,

@@ -180,6 +180,8 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
+    -- Taking a permission away must survive a crash as a revocation does.
+    PERFORM apikey.force_sync_commit();
     INSERT INTO apikey.audit_event (event, detail)
     VALUES (CASE TG_OP WHEN 'INSERT' THEN 'role_created' WHEN 'UPDATE' THEN 'role_changed' ELSE 'role_deleted' END,
             CASE TG_OP WHEN 'UPDATE' THEN jsonb_build_object('role', NEW.name, 'changes', changes) ELSE coalesce(new_row, old_row) END);

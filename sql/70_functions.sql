@@ -85,6 +85,12 @@ CREATE FUNCTION apikey.stage_signing_key(algorithm text DEFAULT 'EdDSA') RETURNS
 COMMENT ON FUNCTION apikey.stage_signing_key(text) IS
     'Makes a pending signing key: published by jwks(), so that caches learn it, and put into use by the next rotate_signing_key()';
 
+CREATE FUNCTION apikey.adopt_master_key() RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'apikey_adopt_master_key';
+COMMENT ON FUNCTION apikey.adopt_master_key() IS
+    'When the master key that this database was set up with is lost for good: new keys are made under the present master key file from now on. Puts a new EdDSA signing key into use and returns its kid; keys made under the lost one stay UNAVAILABLE';
+
 CREATE FUNCTION apikey.retire_signing_key(kid text, confirm boolean DEFAULT false)
     RETURNS TABLE (key_id uuid, generation integer, owner text, expires_at timestamptz)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

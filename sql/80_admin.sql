@@ -79,6 +79,7 @@ BEGIN
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.rotate_signing_key(text)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.stage_signing_key(text)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.retire_signing_key(text, boolean)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.adopt_master_key()';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.grant_access(name, text)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.revoke_access(name)';
         RETURN NEXT 'INSERT (name, ttl, permissions, rate_limit, rate_window, refresh_window, format, issuable_by, description) ON apikey.role';

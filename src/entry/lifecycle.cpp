@@ -136,3 +136,8 @@ PG_ENTRY(apikey_stage_signing_key) {
     entry::require_writable("apikey.stage_signing_key()");
     return pg::text_datum(flow::stage_signing_key(entry::algorithm_argument(fcinfo, 0)));
 }
+
+PG_ENTRY(apikey_adopt_master_key) {
+    entry::require_writable("apikey.adopt_master_key()");
+    return pg::text_datum(flow::adopt_master_key());
+}

@@ -9,6 +9,7 @@ namespace apikey::flow {
 std::string rotate_signing_key(core::Algorithm algorithm) {
     const pg::OwnerScope as_owner(store::tables_owner());
     const core::MasterKeys& keys = store::require_or_create_master_key();
+    store::require_database_master_key(keys);
     auto kid = store::activate_signing_key(algorithm, keys);
     pg::call([] { CommandCounterIncrement(); });
     return kid;
@@ -17,7 +18,15 @@ std::string rotate_signing_key(core::Algorithm algorithm) {
 std::string stage_signing_key(core::Algorithm algorithm) {
     const pg::OwnerScope as_owner(store::tables_owner());
     const core::MasterKeys& keys = store::require_or_create_master_key();
+    store::require_database_master_key(keys);
     auto kid = store::add_pending_signing_key(algorithm, keys);
+    pg::call([] { CommandCounterIncrement(); });
+    return kid;
+}
+
+std::string adopt_master_key() {
+    const pg::OwnerScope as_owner(store::tables_owner());
+    auto kid = store::activate_fresh_signing_key(core::Algorithm::EdDSA, store::require_master_key());
     pg::call([] { CommandCounterIncrement(); });
     return kid;
 }

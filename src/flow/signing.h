@@ -10,6 +10,13 @@ namespace apikey::flow {
  * on. Returns the kid. */
 std::string rotate_signing_key(core::Algorithm algorithm);
 
+/**
+ * Accepts the present master key file in place of the one that this database's keys were made under: puts a
+ * fresh signing key, sealed under it, into use. The keys made before stay UNAVAILABLE as long as the file is
+ * another. Returns the kid.
+ */
+std::string adopt_master_key();
+
 /** Makes a pending signing key, which jwks() publishes. Returns the kid. */
 std::string stage_signing_key(core::Algorithm algorithm);
 

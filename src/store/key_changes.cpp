@@ -13,18 +13,28 @@ namespace apikey::store {
 namespace {
 
 /**
- * Runs a statement that writes a whole row. A constraint that fails quotes the row in its DETAIL, hashes and
- * all, to the caller and to the log: the error goes on without it.
+ * Runs a statement that writes a whole row, and puts two of its errors into words. A constraint that fails
+ * quotes the row in its DETAIL, hashes and all, to the caller and to the log: the error goes on without it. A
+ * foreign key that fails means that a role or signing key is newer than a REPEATABLE READ snapshot, since we
+ * have read it: that is a serialization failure.
  */
-std::uint64_t run_without_row_detail(pg::Statement& statement, std::span<const pg::Parameter> parameters,
-                                     pg::Visibility visibility) {
+std::uint64_t run_row_statement(pg::Statement& statement, std::span<const pg::Parameter> parameters,
+                                pg::Visibility visibility) {
     try {
         return statement.run(parameters, visibility);
     } catch (const pg::Error& error) {
-        if (error.sqlstate() != ERRCODE_CHECK_VIOLATION && error.sqlstate() != ERRCODE_NOT_NULL_VIOLATION) {
-            throw;
+        switch (error.sqlstate()) {
+            case ERRCODE_CHECK_VIOLATION:
+            case ERRCODE_NOT_NULL_VIOLATION:
+                throw pg::Failure(error.sqlstate(), error.what());
+            case ERRCODE_FOREIGN_KEY_VIOLATION:
+                throw pg::Failure(ERRCODE_T_R_SERIALIZATION_FAILURE,
+                                  "could not serialize access: the role or signing key is newer than this "
+                                  "transaction's snapshot",
+                                  {}, "Try the transaction again.");
+            default:
+                throw;
         }
-        throw pg::Failure(error.sqlstate(), error.what());
     }
 }
 
@@ -78,7 +88,7 @@ bool insert_key(const NewKey& key) {
         optional_text(key.idempotency_key),
         pg::Parameter::of(key.idempotency_key.has_value(), pg::bytes_datum(key.idempotency_digest)),
     };
-    return run_without_row_detail(statement, parameters, pg::Visibility::transaction) == 1;
+    return run_row_statement(statement, parameters, pg::Visibility::transaction) == 1;
 }
 
 std::optional<core::Uuid> find_idempotent_key(std::string_view owner, std::string_view idempotency_key) {
@@ -116,7 +126,7 @@ void advance_generation(const core::Uuid& key_id, std::int32_t generation, const
         Int32GetDatum(static_cast<std::int32_t>(next.hash.iterations)),
         pg::bytes_datum(next.tag),
     };
-    if (run_without_row_detail(statement, parameters, pg::Visibility::latest) != 1) {
+    if (run_row_statement(statement, parameters, pg::Visibility::latest) != 1) {
         throw pg::Failure(ERRCODE_T_R_SERIALIZATION_FAILURE,
                           "could not refresh the key due to a concurrent change", {},
                           "Try the transaction again.");

@@ -146,6 +146,13 @@ void lock_table() {
     statement.run({});
 }
 
+void end_active_key() {
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "UPDATE apikey.signing_key s SET state = 'verify_only' WHERE s.state = 'active'");
+    statement.run({}, pg::Visibility::latest);
+}
+
 std::string insert_key(core::Algorithm algorithm, std::string_view state, const core::MasterKeys& keys) {
     const core::SigningKey key = core::SigningKey::generate(algorithm);
     std::string kid = key.make_kid();
@@ -238,25 +245,29 @@ SigningKeyRow lock_active_signing_key(const core::MasterKeys& keys) {
 
 std::string activate_signing_key(core::Algorithm algorithm, const core::MasterKeys& keys) {
     lock_table();
+    end_active_key();
     {
         const pg::SpiSession spi;
-        static pg::Statement statement(
-            "UPDATE apikey.signing_key s SET state = 'verify_only' WHERE s.state = 'active'");
-        statement.run({}, pg::Visibility::latest);
-    }
-    {
-        const pg::SpiSession spi;
+        // A pending key from before adopt_master_key() was sealed under the lost master key, and stays where
+        // it is.
         static pg::Statement statement(
             "UPDATE apikey.signing_key s SET state = 'active' WHERE s.kid = (SELECT p.kid FROM "
             "apikey.signing_key p "
-            "WHERE p.state = 'pending' AND p.algorithm = $1 ORDER BY p.created_at, p.kid LIMIT 1) RETURNING "
-            "s.kid",
-            TEXTOID);
-        const std::array<pg::Parameter, 1> parameters = {pg::text_datum(core::algorithm_name(algorithm))};
+            "WHERE p.state = 'pending' AND p.algorithm = $1 AND p.master_key_fingerprint = $2 "
+            "ORDER BY p.created_at, p.kid LIMIT 1) RETURNING s.kid",
+            TEXTOID, BYTEAOID);
+        const std::array<pg::Parameter, 2> parameters = {pg::text_datum(core::algorithm_name(algorithm)),
+                                                         pg::bytes_datum(keys.fingerprint)};
         if (statement.run(parameters, pg::Visibility::latest) == 1) {
             return std::string(pg::text_view(pg::result_value(0, 1).value()));
         }
     }
+    return insert_key(algorithm, "active", keys);
+}
+
+std::string activate_fresh_signing_key(core::Algorithm algorithm, const core::MasterKeys& keys) {
+    lock_table();
+    end_active_key();
     return insert_key(algorithm, "active", keys);
 }
 

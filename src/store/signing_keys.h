@@ -42,6 +42,9 @@ SigningKeyRow lock_active_signing_key(const core::MasterKeys& keys);
  * as the owner of the tables. */
 std::string activate_signing_key(core::Algorithm algorithm, const core::MasterKeys& keys);
 
+/** Puts a fresh key into use even if one is pending. Returns its kid. Call as the owner of the tables. */
+std::string activate_fresh_signing_key(core::Algorithm algorithm, const core::MasterKeys& keys);
+
 /** Adds a pending key. Call as the owner of the tables. */
 std::string add_pending_signing_key(core::Algorithm algorithm, const core::MasterKeys& keys);
 
