@@ -16,11 +16,13 @@ CREATE TABLE apikey.signing_key (
     CONSTRAINT signing_key_kid_check CHECK (kid ~ '^[A-Za-z0-9_-]{1,64}$'),
     CONSTRAINT signing_key_algorithm_check CHECK (algorithm IN ('EdDSA', 'ES256', 'HS256')),
     CONSTRAINT signing_key_state_check CHECK (state IN ('pending', 'active', 'verify_only', 'retired')),
-    CONSTRAINT signing_key_public_key_check CHECK ((public_key IS NULL) = (algorithm = 'HS256')),
+    CONSTRAINT signing_key_public_key_check CHECK (
+        coalesce(octet_length(public_key), -1) = CASE algorithm WHEN 'EdDSA' THEN 32 WHEN 'ES256' THEN 65 ELSE -1 END),
     CONSTRAINT signing_key_fingerprint_check CHECK (octet_length(master_key_fingerprint) = 8)
 );
 CREATE UNIQUE INDEX signing_key_active ON apikey.signing_key ((true)) WHERE state = 'active';
 COMMENT ON TABLE apikey.signing_key IS 'Keys that sign JWTs: public half in the clear, private half sealed under the master key';
+COMMENT ON COLUMN apikey.signing_key.state IS 'pending: published, not yet used; active: signs; verify_only: signs no more; retired: verifies no more';
 COMMENT ON COLUMN apikey.signing_key.public_key IS 'Raw public key (Ed25519 32 bytes, P-256 uncompressed point 65 bytes); NULL for HS256, which has none';
 COMMENT ON COLUMN apikey.signing_key.private_key IS 'nonce, ciphertext and tag of AES-256-GCM; kid and algorithm are its associated data';
 COMMENT ON COLUMN apikey.signing_key.master_key_fingerprint IS 'Says under which master key the row was made; not the key, nor of help to find it';

@@ -50,12 +50,15 @@ CREATE TABLE apikey.key (
     CONSTRAINT key_allowed_cidrs_check CHECK (allowed_cidrs IS NULL OR (cardinality(allowed_cidrs) > 0 AND array_ndims(allowed_cidrs) = 1 AND array_position(allowed_cidrs, NULL) IS NULL)),
     CONSTRAINT key_metadata_check CHECK (jsonb_typeof(metadata) = 'object'),
     CONSTRAINT key_ttl_check CHECK (ttl > interval '0'),
-    CONSTRAINT key_expires_at_check CHECK (isfinite(expires_at)),
+    CONSTRAINT key_issued_at_check CHECK (isfinite(issued_at)),
+    CONSTRAINT key_expires_at_check CHECK (isfinite(expires_at) AND expires_at < '9999-12-31 00:00:00+00'),
     CONSTRAINT key_token_check CHECK (octet_length(token_hash) = 32 AND octet_length(token_salt) = 16
                                       AND token_iterations > 0 AND octet_length(token_tag) = 8),
     CONSTRAINT key_previous_check CHECK (
         num_nulls(previous_hash, previous_salt, previous_iterations, previous_tag, previous_expires_at, previous_valid_until) IN (0, 6)
-        AND octet_length(previous_hash) = 32 AND octet_length(previous_salt) = 16 AND octet_length(previous_tag) = 8),
+        AND octet_length(previous_hash) = 32 AND octet_length(previous_salt) = 16 AND octet_length(previous_tag) = 8
+        AND isfinite(previous_expires_at) AND previous_expires_at < '9999-12-31 00:00:00+00'
+        AND isfinite(previous_valid_until) AND previous_valid_until < '9999-12-31 00:00:00+00'),
     CONSTRAINT key_fingerprint_check CHECK (octet_length(master_key_fingerprint) = 8),
     CONSTRAINT key_idempotency_check CHECK (apikey.is_label(idempotency_key) AND (idempotency_key IS NULL) = (idempotency_digest IS NULL)),
     CONSTRAINT key_revoked_check CHECK ((state = 'revoked') = (revoked_at IS NOT NULL) AND (state = 'revoked') = (revocation_reason IS NOT NULL)
@@ -65,6 +68,11 @@ CREATE TABLE apikey.key (
 CREATE INDEX key_owner ON apikey.key (owner);
 CREATE UNIQUE INDEX key_idempotency ON apikey.key (owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
 COMMENT ON TABLE apikey.key IS 'API keys: hashes of the current and the previous generation''s token, never the token';
+COMMENT ON COLUMN apikey.key.generation IS 'Rises by one with each refresh; the token names it';
+COMMENT ON COLUMN apikey.key.metadata IS 'The application''s own; verdicts carry it';
+COMMENT ON COLUMN apikey.key.idempotency_key IS 'Unique for the owner: issue() with it again gives this key again';
+COMMENT ON COLUMN apikey.key.idempotency_digest IS 'SHA-256 of the other arguments of issue(), which must be the same then';
+COMMENT ON COLUMN apikey.key.master_key_fingerprint IS 'Says under which master key the row was made; not the key, nor of help to find it';
 COMMENT ON COLUMN apikey.key.state IS 'active, disabled or revoked; expired and superseded follow from the times. Setting it to revoked with plain SQL revokes the key';
 COMMENT ON COLUMN apikey.key.permissions IS 'The key''s own narrowing of its role''s permissions; NULL: all of the role''s';
 COMMENT ON COLUMN apikey.key.allowed_cidrs IS 'Client networks that may use the key; NULL: any';

@@ -16,6 +16,8 @@ CREATE TABLE apikey.audit_event (
 ) PARTITION BY RANGE (at);
 COMMENT ON TABLE apikey.audit_event IS 'Who did what to which key, append-only';
 COMMENT ON COLUMN apikey.audit_event.event IS 'issued, refreshed, revoked, disabled, enabled, changed, deleted, role_…, signing_key_…, access_…';
+COMMENT ON COLUMN apikey.audit_event.code IS 'For revoked: the reason';
+COMMENT ON COLUMN apikey.audit_event.detail IS 'What else there is to know, by event';
 COMMENT ON COLUMN apikey.audit_event.actor IS 'session_user: who logged in';
 COMMENT ON COLUMN apikey.audit_event.actor_role IS 'The role that SET ROLE chose; the same as actor without SET ROLE';
 COMMENT ON COLUMN apikey.audit_event.client IS 'Address of the database client; NULL on a unix socket';

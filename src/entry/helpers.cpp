@@ -96,7 +96,7 @@ PG_ENTRY(apikey_master_key_state) {
             const bool matches = store::is_database_master_key(*master.keys);
             values[0] = pg::text_datum(matches ? "ok" : "mismatch");
             if (!matches) {
-                values[1] = pg::text_datum("the keys of this database were made under another master key");
+                values[1] = pg::text_datum(store::describe_master_key_mismatch());
                 nulls[1] = false;
             }
             break;

@@ -260,9 +260,13 @@ pg::Failure unavailable(std::string_view message) {
             json.text(), "The server log says more, and apikey.status() tells it to admins and auditors."};
 }
 
+std::string describe_master_key_mismatch() {
+    return "master key file \"" + std::string(pg::settings::master_key_file) +
+           "\" is not the one that keys of this database were made under";
+}
+
 void log_master_key_mismatch() {
-    log_problem("the master key file \"" + std::string(pg::settings::master_key_file) +
-                "\" is not the one that keys of this database were made under");
+    log_problem(describe_master_key_mismatch());
 }
 
 }  // namespace apikey::store

@@ -50,6 +50,9 @@ void require_database_master_key(const core::MasterKeys& keys);
  * paths. */
 pg::Failure unavailable(std::string_view message);
 
+/** The sentence, with the path: for the server log and admins. */
+std::string describe_master_key_mismatch();
+
 /** Tells the log, once a minute at most, that rows of this database were made under another master key. */
 void log_master_key_mismatch();
 

@@ -1,0 +1,127 @@
+# Without shared_preload_libraries the library comes with a session's first call, and everything works just the same; with it or
+# without, nobody but a superuser can change a parameter.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+use ApikeyTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my %context_of = (
+	'apikey.pbkdf2_iterations' => 'sighup', 'apikey.master_key_file' => 'sighup', 'apikey.refresh_grace' => 'superuser',
+	'apikey.issuer' => 'superuser', 'apikey.audience' => 'superuser', 'apikey.environments' => 'superuser');
+my %other_value = (
+	'apikey.pbkdf2_iterations' => '20000', 'apikey.master_key_file' => 'mine.key', 'apikey.refresh_grace' => '0',
+	'apikey.issuer' => 'me', 'apikey.audience' => 'you', 'apikey.environments' => 'test');
+
+# The parameters of a server, in sessions that have the library: $load sees to it.
+sub check_parameters
+{
+	my ($node, $what, $load) = @_;
+	my @shown = split(/\n/, value($node, "$load SELECT name || '=' || context FROM pg_settings WHERE name LIKE 'apikey.%'"));
+	is_deeply([ sort @shown ], [ map { "$_=$context_of{$_}" } sort keys %context_of ], "$what: parameters and their contexts");
+	for my $name (sort keys %context_of)
+	{
+		my $new = $other_value{$name};
+		my @refused = $context_of{$name} eq 'sighup'
+		  ? ('55P02', "parameter \"$name\" cannot be changed now")
+		  : ('42501', "permission denied to set parameter \"$name\"");
+		my %attempts = (
+			SET => "SET $name = '$new'",
+			'set_config()' => "SELECT set_config('$name', '$new', true)",
+			'a function' => "CREATE FUNCTION pg_temp.f() RETURNS integer LANGUAGE sql SET $name = '$new' AS 'SELECT 1'; SELECT pg_temp.f()");
+		for my $way (sort keys %attempts)
+		{
+			my %failure = failure($node, "$load $attempts{$way}", user => 'app');
+			is_deeply([ @failure{qw(sqlstate message)} ], \@refused, "$what: $name: refused to an ordinary user: $way");
+		}
+		is(sqlstate($node, "$load SET $name = '$new'"), $context_of{$name} eq 'sighup' ? '55P02' : '00000', "$what: $name: SET by a superuser");
+	}
+	is(sqlstate($node, "$load SHOW apikey.master_key_file", user => 'app'), '42501', "$what: an ordinary user does not see where the master key is");
+	is(sqlstate($node, "$load SET apikey.no_such_parameter = 1"), '42602', "$what: an unknown parameter is an error");
+	is(sqlstate($node, "$load SET apikey.environments = 'Live'"), '22023', "$what: a wrong environment is an error");
+	is(sqlstate($node, "$load SET apikey.refresh_grace = '25h'"), '22023', "$what: a grace of more than a day is an error");
+	is(sqlstate($node, "$load SET apikey.issuer = ''"), '22023', "$what: an empty issuer is an error");
+	return;
+}
+
+# Each call is the first in its connection.
+my $node = new_cluster('loaded_late', preload => 0);
+is(value($node, 'SHOW shared_preload_libraries'), '', 'the library is not preloaded');
+my %key = issue($node, ttl => '1 hour');
+is(code($node, $key{token}), 'VALID', 'issue and validate');
+is(value($node, 'SELECT apikey.check_token(' . literal($key{token}) . ')'), 't', 'check_token()');
+is(value($node, 'SELECT (apikey.require(' . literal($key{token}) . ')).owner'), 'acme', 'require()');
+is(sqlstate($node, "SELECT apikey.require('nonsense')"), 'PT401', 'require() of a bad token');
+my %next = refresh($node, $key{token});
+is(code($node, $_->{token}), 'VALID', "refresh: generation $_->{generation}") for (\%key, \%next);
+value($node, "SELECT apikey.disable('$key{key_id}')");
+is(code($node, $next{token}), 'DISABLED', 'disable()');
+value($node, "SELECT apikey.enable('$key{key_id}')");
+is(code($node, $next{token}), 'VALID', 'enable()');
+value($node, 'SELECT * FROM apikey.revoke_token(' . literal($next{token}) . ')');
+is(code($node, $next{token}), 'REVOKED', 'revoke_token()');
+my %opaque = issue($node, owner => 'other', format => 'opaque');
+is(value($node, "SELECT apikey.revoke_owner('other')"), '1', 'revoke_owner()');
+is(code($node, $opaque{token}), 'REVOKED', 'of an opaque token');
+my %plain = issue($node);
+value($node, "UPDATE apikey.key SET state = 'revoked' WHERE key_id = '$plain{key_id}'");
+is(code($node, $plain{token}), 'REVOKED', 'plain SQL');
+my $kid = value($node, 'SELECT kid FROM apikey.signing_key');
+my $staged = value($node, "SELECT apikey.stage_signing_key('ES256')");
+is(value($node, "SELECT apikey.rotate_signing_key('ES256')"), $staged, 'stage_signing_key() and rotate_signing_key()');
+value($node, "SELECT * FROM apikey.retire_signing_key('$kid', true)");
+like(value($node, 'SELECT apikey.jwks()'), qr/\Q$staged\E/, 'jwks()');
+is(value($node, "SELECT apikey.normalize_role('Node-Operator')"), 'node_operator', 'normalize_role()');
+is(sqlstate($node, "UPDATE apikey.role SET permissions = '{Bad!}' WHERE name = 'basic'"), '23514', 'constraints');
+is(value($node, "SELECT state FROM apikey.status() WHERE component = 'preload'"), 'missing', 'status() says that it is not preloaded');
+is(value($node, "SELECT count(*) FROM apikey.status() WHERE state NOT IN ('ok', 'missing', 'primary')"), '0', 'and that the rest is well');
+
+value($node, "CREATE ROLE app LOGIN; SELECT apikey.grant_access('app', 'application')");
+check_parameters($node, 'loaded by the first call', "SELECT apikey.check_token('') \\g /dev/null\n");
+
+# Before that call, a session may write down anything under these names. None of it may come into force with the library.
+my %live = issue($node, ttl => '1 hour');
+my $live = literal($live{token});
+my @attempts = ("SET apikey.environments = 'test'", "SELECT set_config('apikey.environments', 'test', false)");
+for my $attempt (@attempts)
+{
+	my ($output) = run_sql($node, "$attempt; SELECT code FROM apikey.validate($live); SHOW apikey.environments", user => 'app');
+	like($output, qr/^VALID\n$/m, "without effect before the first call: $attempt");
+}
+my (undef, $warning) = run_sql($node, "SET apikey.environments = 'test'; SELECT code FROM apikey.validate($live)", user => 'app');
+like($warning, qr/WARNING:.*permission denied to set parameter "apikey\.environments"/, 'and with a warning');
+is(value($node, "SET apikey.environments = 'test'; SELECT code FROM apikey.validate($live)"), 'FORBIDDEN', 'what a superuser sets comes into force');
+(undef, $warning) = run_sql($node, "SET apikey.no_such_parameter = 1; SELECT apikey.check_token($live)");
+like($warning, qr/WARNING:.*"apikey\.no_such_parameter"/, 'an unknown parameter is warned of when the library comes');
+{
+	local $ENV{PGOPTIONS} = '-c apikey.refresh_grace=86400';
+	value($node, "SELECT generation FROM apikey.refresh($live)", user => 'app');
+}
+is(value($node, "SELECT previous_valid_until < now() + interval '10 minutes' FROM apikey.key WHERE key_id = '$live{key_id}'"),
+	't', 'nor does what a client asks for when it connects');
+value($node, "ALTER ROLE app SET apikey.environments = 'test'");
+is(code($node, $live{token}, user => 'app'), 'FORBIDDEN', 'what a superuser sets for a role comes into force');
+value($node, 'ALTER ROLE app RESET ALL');
+$node->append_conf('postgresql.conf', "apikey.environments = 'test'");
+$node->reload;
+ok($node->poll_query_until('postgres', "SELECT code = 'FORBIDDEN' FROM apikey.validate($live)"), 'and so does what postgresql.conf says');
+$node->stop;
+
+# Preloaded: the same parameters, and the names are known from the start.
+$node->append_conf('postgresql.conf', "apikey.environments = ''\nshared_preload_libraries = 'apikey'");
+$node->start;
+is(value($node, "SELECT state FROM apikey.status() WHERE component = 'preload'"), 'ok', 'status() says that it is preloaded');
+is(code($node, $live{token}), 'VALID', 'a key that was issued before validates');
+check_parameters($node, 'preloaded', '');
+is(sqlstate($node, "ALTER ROLE app SET apikey.environments = 'test'", user => 'app'), '42501', 'an ordinary user cannot set it for himself');
+{
+	local $ENV{PGOPTIONS} = '-c apikey.refresh_grace=86400';
+	my (undef, $errors) = run_sql($node, 'SELECT 1', user => 'app');
+	like($errors, qr/permission denied to set parameter "apikey\.refresh_grace"/, 'nor when he connects');
+}
+
+done_testing();
