@@ -21,7 +21,10 @@ CREATE TABLE apikey.role (
     CONSTRAINT role_rate_check CHECK (rate_limit IS NULL OR rate_window IS NOT NULL),
     CONSTRAINT role_refresh_window_check CHECK (refresh_window >= interval '0' AND refresh_window <= interval '100 years'),
     CONSTRAINT role_refresh_check CHECK ((ttl IS NULL) = (refresh_window IS NULL)),
-    CONSTRAINT role_format_check CHECK (format IN ('jwt', 'opaque'))
+    CONSTRAINT role_format_check CHECK (format IN ('jwt', 'opaque')),
+    CONSTRAINT role_issuable_by_check CHECK (issuable_by IS NULL OR (coalesce(array_ndims(issuable_by), 1) = 1
+                                             AND array_position(issuable_by, NULL) IS NULL AND array_position(issuable_by, '') IS NULL)),
+    CONSTRAINT role_description_check CHECK (octet_length(description) <= 1000)
 );
 COMMENT ON TABLE apikey.role IS 'Roles: what a key may do, for how long, how often';
 COMMENT ON COLUMN apikey.role.ttl IS 'How long a key lives, and the most that issue(ttl => …) may ask for. NULL: an anonymous role, no keys are issued for it';
@@ -36,6 +39,9 @@ CREATE FUNCTION apikey.role_before_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF NEW.created_at = now() THEN
+        RETURN NEW;
+    END IF;
     -- A restore: the script made the role, now the dump brings its own version of it. What tells a restore from an edit is that it
     -- changes created_at; the detour over -infinity makes sure of that even where both came from one template database.
     UPDATE apikey.role r SET created_at = '-infinity' WHERE r.name = NEW.name AND r.pristine;
@@ -50,7 +56,7 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION apikey.role_before_insert() IS 'Trigger: inserting a role that is still pristine updates it, so that a dump restores without errors';
+COMMENT ON FUNCTION apikey.role_before_insert() IS 'Trigger: a restore that inserts a role that is still pristine updates it instead, so that a dump restores without errors';
 
 CREATE FUNCTION apikey.role_before_change() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -63,6 +69,14 @@ BEGIN
                 MESSAGE = format('role "%s" comes with the extension and cannot be deleted or renamed', OLD.name),
                 HINT = 'Take its permissions away (UPDATE apikey.role SET permissions = ''{}'') or set issuable_by = ''{}'' instead.';
         END IF;
+    END IF;
+    IF (TG_OP = 'DELETE' OR NEW.name <> OLD.name) AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
+       AND current_setting('session_replication_role') <> 'replica' THEN
+        -- Keys that others have just issued must be seen, to refuse the one and to follow the other.
+        RAISE EXCEPTION USING
+            ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = 'a role can be deleted or renamed in a READ COMMITTED transaction only',
+            HINT = 'BEGIN ISOLATION LEVEL READ COMMITTED.';
     END IF;
     IF TG_OP = 'DELETE' THEN
         RETURN OLD;

@@ -38,11 +38,11 @@ BEGIN
                 MESSAGE = format('signing key "%s" is %s and cannot be deleted', OLD.kid, OLD.state),
                 HINT = 'Retire it first: SELECT * FROM apikey.retire_signing_key(kid) says which keys would die.';
         END IF;
-        IF EXISTS (SELECT FROM apikey.key k WHERE k.previous_kid = OLD.kid) THEN
+        IF EXISTS (SELECT FROM apikey.key k WHERE OLD.kid IN (k.kid, k.previous_kid)) THEN
             RAISE EXCEPTION USING
                 ERRCODE = 'foreign_key_violation',
                 MESSAGE = format('signing key "%s" is still referred to by keys', OLD.kid),
-                DETAIL = 'It signed the previous generation of at least one key.';
+                DETAIL = 'It signed the current or the previous generation of at least one key.';
         END IF;
         RETURN OLD;
     END IF;
@@ -55,6 +55,11 @@ BEGIN
             HINT = 'Make a new one: SELECT apikey.rotate_signing_key().';
     END IF;
     IF NEW.state = OLD.state THEN
+        IF (NEW.activated_at, NEW.verify_only_at, NEW.retired_at) IS DISTINCT FROM (OLD.activated_at, OLD.verify_only_at, OLD.retired_at) THEN
+            RAISE EXCEPTION USING
+                ERRCODE = 'object_not_in_prerequisite_state',
+                MESSAGE = 'the times of a signing key follow from its state and cannot be changed';
+        END IF;
         RETURN NEW;
     END IF;
     IF (OLD.state, NEW.state) NOT IN (('pending', 'active'), ('pending', 'retired'), ('active', 'verify_only'), ('verify_only', 'retired')) THEN
@@ -69,7 +74,8 @@ BEGIN
         NEW.verify_only_at := clock_timestamp();
     ELSE
         -- Retiring revokes what the key signed, so it must see what others have just committed, which an older snapshot does not.
-        IF current_setting('transaction_isolation') <> 'read committed' THEN
+        IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
+           AND current_setting('session_replication_role') <> 'replica' THEN
             RAISE EXCEPTION USING
                 ERRCODE = 'object_not_in_prerequisite_state',
                 MESSAGE = 'a signing key can be retired in a READ COMMITTED transaction only',

@@ -1,5 +1,6 @@
 -- The keys, one row each for life, and their withdrawals. The C++ code reads both by attribute number: new columns go at the end, in
--- a script that the library's list of columns (src/store) follows.
+-- a script that the library's list of columns (src/store) follows. That role and kid refer to rows is the triggers' business: a foreign key is
+-- there before the data, and pg_restore -j loads the tables of an extension in any order.
 
 CREATE TABLE apikey.key (
     key_id uuid NOT NULL,
@@ -38,8 +39,6 @@ CREATE TABLE apikey.key (
     created_at timestamptz NOT NULL DEFAULT now(),
     created_by name NOT NULL DEFAULT session_user,
     CONSTRAINT key_pkey PRIMARY KEY (key_id),
-    CONSTRAINT key_role_fkey FOREIGN KEY (role) REFERENCES apikey.role (name) ON UPDATE CASCADE,
-    CONSTRAINT key_kid_fkey FOREIGN KEY (kid) REFERENCES apikey.signing_key (kid),
     CONSTRAINT key_generation_check CHECK (generation >= 1),
     CONSTRAINT key_owner_check CHECK (apikey.is_label(owner)),
     CONSTRAINT key_name_check CHECK (apikey.is_label(name)),
@@ -48,8 +47,8 @@ CREATE TABLE apikey.key (
     CONSTRAINT key_environment_check CHECK (apikey.is_environment(environment)),
     CONSTRAINT key_permissions_check CHECK (permissions IS NULL OR (apikey.is_grant_list(permissions) AND cardinality(permissions) > 0)),
     CONSTRAINT key_allowed_cidrs_check CHECK (allowed_cidrs IS NULL OR (cardinality(allowed_cidrs) > 0 AND array_ndims(allowed_cidrs) = 1 AND array_position(allowed_cidrs, NULL) IS NULL)),
-    CONSTRAINT key_metadata_check CHECK (jsonb_typeof(metadata) = 'object'),
-    CONSTRAINT key_ttl_check CHECK (ttl > interval '0'),
+    CONSTRAINT key_metadata_check CHECK (jsonb_typeof(metadata) = 'object' AND octet_length(metadata::text) <= 8192),
+    CONSTRAINT key_ttl_check CHECK (ttl > interval '0' AND ttl <= interval '100 years'),
     CONSTRAINT key_issued_at_check CHECK (isfinite(issued_at)),
     CONSTRAINT key_expires_at_check CHECK (isfinite(expires_at) AND expires_at < '9999-12-31 00:00:00+00'),
     CONSTRAINT key_token_check CHECK (octet_length(token_hash) = 32 AND octet_length(token_salt) = 16
@@ -63,7 +62,7 @@ CREATE TABLE apikey.key (
     CONSTRAINT key_idempotency_check CHECK (apikey.is_label(idempotency_key) AND (idempotency_key IS NULL) = (idempotency_digest IS NULL)),
     CONSTRAINT key_revoked_check CHECK ((state = 'revoked') = (revoked_at IS NOT NULL) AND (state = 'revoked') = (revocation_reason IS NOT NULL)
                                         AND apikey.is_revocation_reason(revocation_reason)),
-    CONSTRAINT key_disabled_check CHECK (state <> 'disabled' OR disabled_at IS NOT NULL)
+    CONSTRAINT key_disabled_check CHECK ((state <> 'disabled' OR disabled_at IS NOT NULL) AND apikey.is_label(disabled_reason))
 );
 CREATE INDEX key_owner ON apikey.key (owner);
 CREATE UNIQUE INDEX key_idempotency ON apikey.key (owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
@@ -79,7 +78,6 @@ COMMENT ON COLUMN apikey.key.allowed_cidrs IS 'Client networks that may use the 
 COMMENT ON COLUMN apikey.key.ttl IS 'The key''s own time to live, where issue() was given one; NULL: its role''s at each refresh';
 COMMENT ON COLUMN apikey.key.token_hash IS 'PBKDF2-HMAC-SHA256 over an HMAC of the token that is keyed from the master key';
 COMMENT ON COLUMN apikey.key.token_tag IS 'Keyed 64-bit tag of the token, compared before the slow hash';
-COMMENT ON COLUMN apikey.key.previous_kid IS 'Signing key of the previous generation. No foreign key: its lock would make a refresh and a retirement wait for each other';
 COMMENT ON COLUMN apikey.key.previous_valid_until IS 'End of the grace in which the previous generation''s token still validates';
 
 CREATE TABLE apikey.revocation (
@@ -90,6 +88,7 @@ CREATE TABLE apikey.revocation (
     until timestamptz NOT NULL,
     CONSTRAINT revocation_unique UNIQUE NULLS NOT DISTINCT (key_id, generation, kind),
     CONSTRAINT revocation_kind_check CHECK (kind IN ('withdrawn', 'changed')),
+    CONSTRAINT revocation_times_check CHECK (isfinite(effective_at) AND isfinite(until)),
     CONSTRAINT revocation_changed_check CHECK (kind = 'withdrawn' OR generation IS NOT NULL)
 );
 -- generation may be NULL, so there is no primary key to name rows by: in a publication for all tables every revoke would fail otherwise.

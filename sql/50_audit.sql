@@ -35,9 +35,8 @@ BEGIN
     RAISE EXCEPTION USING
         ERRCODE = 'object_not_in_prerequisite_state',
         MESSAGE = format('%s on %I.%I is refused', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME),
-        HINT = CASE WHEN TG_OP = 'TRUNCATE' AND TG_TABLE_NAME NOT LIKE 'audit%'
-                    THEN 'TRUNCATE would withdraw keys without a trace: use DELETE or revoke them.'
-                    ELSE 'The audit trail is append-only.' END;
+        HINT = CASE WHEN TG_TABLE_NAME LIKE 'audit%' THEN 'The audit trail is append-only.'
+                    ELSE 'TRUNCATE fires no row triggers, so nobody would learn what became of the rows: use DELETE.' END;
 END
 $$;
 COMMENT ON FUNCTION apikey.refuse_change() IS 'Trigger: this table does not allow the operation';
@@ -59,7 +58,8 @@ CREATE FUNCTION apikey.revocation_before_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF EXISTS (SELECT FROM apikey.revocation r
+    -- Not the inserts of the triggers that run on the replica itself: those may have something to add to the row.
+    IF pg_trigger_depth() = 1 AND EXISTS (SELECT FROM apikey.revocation r
                 WHERE r.key_id = NEW.key_id AND r.generation IS NOT DISTINCT FROM NEW.generation AND r.kind = NEW.kind) THEN
         RETURN NULL;
     END IF;

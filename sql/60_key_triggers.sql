@@ -20,7 +20,29 @@ BEGIN
        SET effective_at = least(r.effective_at, EXCLUDED.effective_at), until = greatest(r.until, EXCLUDED.until);
 END
 $$;
-COMMENT ON FUNCTION apikey.withdraw(uuid, integer, text, timestamptz, timestamptz) IS 'For triggers: records that a token stopped being good, or that one of its claims did; never weakens an earlier record';
+COMMENT ON FUNCTION apikey.withdraw(uuid, integer, text, timestamptz, timestamptz) IS 'For triggers: records that a token stopped being good, or that one of its claims did; the earlier of two times and the later of two expiries count';
+
+CREATE FUNCTION apikey.key_check_references() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- FOR KEY SHARE as a foreign key takes it: the row can be edited meanwhile, but neither renamed nor deleted.
+    PERFORM FROM apikey.role r WHERE r.name = NEW.role FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'key_role_fkey',
+            MESSAGE = format('role "%s" does not exist', NEW.role), HINT = 'SELECT name FROM apikey.role lists them.';
+    END IF;
+    IF NEW.kid IS NOT NULL THEN
+        PERFORM FROM apikey.signing_key s WHERE s.kid = NEW.kid FOR KEY SHARE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'key_kid_fkey',
+                MESSAGE = format('signing key "%s" does not exist', NEW.kid), HINT = 'SELECT kid FROM apikey.signing_key lists them.';
+        END IF;
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION apikey.key_check_references() IS 'Trigger: role and kid of a key refer to rows, which stay as long as the key does';
 
 CREATE FUNCTION apikey.key_before_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -42,6 +64,14 @@ BEGIN
             ERRCODE = 'object_not_in_prerequisite_state',
             MESSAGE = format('key %s is revoked, which is final', OLD.key_id),
             HINT = 'Issue a new key.';
+    END IF;
+    IF NEW.generation = OLD.generation AND NEW.previous_valid_until > OLD.previous_valid_until
+       AND (OLD.previous_valid_until <= clock_timestamp()
+            OR EXISTS (SELECT FROM apikey.signing_key s WHERE s.kid = NEW.previous_kid AND s.state = 'retired')) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('the grace of key %s''s previous generation is over', OLD.key_id),
+            HINT = 'It can be prolonged only while it lasts: a superseded token stays superseded.';
     END IF;
     IF NEW.state = 'revoked' AND OLD.state <> 'revoked' THEN
         NEW.revoked_at := coalesce(NEW.revoked_at, clock_timestamp());
@@ -75,14 +105,26 @@ CREATE FUNCTION apikey.key_after_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET intervalstyle = 'postgres'
 AS $$
 DECLARE
-    -- Changed by an event that is recorded on its own, or a hash, which no audit row repeats.
-    quiet CONSTANT text[] := '{state,revoked_at,revocation_reason,disabled_at,disabled_reason,token_hash,token_salt,token_iterations,
-        token_tag,previous_hash,previous_salt,previous_iterations,previous_tag,idempotency_digest,master_key_fingerprint}';
+    -- A hash, which no audit row repeats.
+    hashes CONSTANT text[] := '{token_hash,token_salt,token_iterations,token_tag,previous_hash,previous_salt,previous_iterations,previous_tag,
+        idempotency_digest,master_key_fingerprint}';
+    -- What a refresh and a change of state bring about; they have events of their own.
+    of_refresh CONSTANT text[] := '{generation,issued_at,expires_at,kid,previous_kid,previous_expires_at,previous_valid_until}';
+    of_state CONSTANT text[] := '{state,revoked_at,revocation_reason,disabled_at,disabled_reason}';
+    is_refresh CONSTANT boolean := NEW.generation > OLD.generation;
+    same_proof CONSTANT boolean := (NEW.token_hash, NEW.token_salt, NEW.token_iterations, NEW.token_tag, NEW.kid, NEW.format, NEW.master_key_fingerprint)
+        IS NOT DISTINCT FROM (OLD.token_hash, OLD.token_salt, OLD.token_iterations, OLD.token_tag, OLD.kid, OLD.format, OLD.master_key_fingerprint);
+    same_claims CONSTANT boolean := (NEW.owner, NEW.role, NEW.environment, NEW.permissions, NEW.allowed_cidrs)
+        IS NOT DISTINCT FROM (OLD.owner, OLD.role, OLD.environment, OLD.permissions, OLD.allowed_cidrs);
+    quiet text[] := hashes;
     changes jsonb;
     last_expiry timestamptz;
 BEGIN
-    IF NEW.generation > OLD.generation THEN
-        PERFORM apikey.withdraw(OLD.key_id, OLD.generation, 'withdrawn', coalesce(NEW.previous_valid_until, clock_timestamp()), OLD.expires_at);
+    IF is_refresh THEN
+        -- A grace only for the step of one that keeps the hash, as refresh() makes it.
+        PERFORM apikey.withdraw(OLD.key_id, OLD.generation, 'withdrawn',
+                                CASE WHEN NEW.generation = OLD.generation + 1 AND NEW.previous_hash = OLD.token_hash
+                                     THEN NEW.previous_valid_until ELSE clock_timestamp() END, OLD.expires_at);
         IF OLD.previous_valid_until > clock_timestamp() THEN
             -- Two generations back has no hash left to prove it: its grace ends with this refresh.
             PERFORM apikey.withdraw(OLD.key_id, OLD.generation - 1, 'withdrawn', clock_timestamp(), OLD.previous_expires_at);
@@ -90,34 +132,31 @@ BEGIN
         INSERT INTO apikey.audit_event (event, key_id, generation, owner, detail)
         VALUES ('refreshed', NEW.key_id, NEW.generation, NEW.owner,
                 jsonb_strip_nulls(jsonb_build_object('kid', NEW.kid, 'expires_at', NEW.expires_at, 'previous_valid_until', NEW.previous_valid_until)));
+        quiet := quiet || of_refresh;
     ELSE
+        IF NOT same_proof THEN
+            PERFORM apikey.withdraw(NEW.key_id, NEW.generation, 'withdrawn', clock_timestamp(), greatest(OLD.expires_at, NEW.expires_at));
+        END IF;
         IF NEW.previous_valid_until IS DISTINCT FROM OLD.previous_valid_until AND NEW.previous_valid_until IS NOT NULL THEN
             PERFORM apikey.withdraw(NEW.key_id, NEW.generation - 1, 'withdrawn', NEW.previous_valid_until, NEW.previous_expires_at);
+            -- Also later: key_before_update() has seen to it that the grace still lasts.
             UPDATE apikey.revocation r SET effective_at = NEW.previous_valid_until
              WHERE r.key_id = NEW.key_id AND r.generation = NEW.generation - 1 AND r.kind = 'withdrawn';
         END IF;
-        IF (NEW.owner, NEW.role, NEW.environment, NEW.permissions, NEW.allowed_cidrs)
-           IS DISTINCT FROM (OLD.owner, OLD.role, OLD.environment, OLD.permissions, OLD.allowed_cidrs)
-           OR NEW.expires_at < OLD.expires_at THEN
+        IF NOT same_claims OR NEW.expires_at < OLD.expires_at THEN
             PERFORM apikey.withdraw(NEW.key_id, NEW.generation, 'changed', clock_timestamp(), greatest(OLD.expires_at, NEW.expires_at));
-            IF NEW.previous_valid_until > clock_timestamp() THEN
-                PERFORM apikey.withdraw(NEW.key_id, NEW.generation - 1, 'changed', clock_timestamp(), NEW.previous_expires_at);
-            END IF;
         END IF;
         IF NEW.expires_at > OLD.expires_at THEN
+            IF NEW.state <> 'active' THEN
+                -- Where the key had expired, its withdrawal was not written, or has been pruned.
+                PERFORM apikey.withdraw(NEW.key_id, NULL, 'withdrawn', clock_timestamp(), NEW.expires_at);
+            END IF;
             UPDATE apikey.revocation r SET until = greatest(r.until, NEW.expires_at)
              WHERE r.key_id = NEW.key_id AND (r.generation IS NULL OR r.generation = NEW.generation);
         END IF;
-        SELECT jsonb_object_agg(n.key, jsonb_build_object('old', o.value, 'new', n.value)) INTO changes
-          FROM jsonb_each(to_jsonb(NEW) - quiet) n JOIN jsonb_each(to_jsonb(OLD) - quiet) o USING (key)
-         WHERE n.value IS DISTINCT FROM o.value;
-        IF (NEW.token_hash, NEW.previous_hash) IS DISTINCT FROM (OLD.token_hash, OLD.previous_hash) THEN
-            changes := coalesce(changes, '{}') || '{"token_hash": "changed"}';
-        END IF;
-        IF changes IS NOT NULL THEN
-            INSERT INTO apikey.audit_event (event, key_id, generation, owner, detail)
-            VALUES ('changed', NEW.key_id, NEW.generation, NEW.owner, changes);
-        END IF;
+    END IF;
+    IF NOT same_claims AND NEW.previous_valid_until > clock_timestamp() THEN
+        PERFORM apikey.withdraw(NEW.key_id, NEW.generation - 1, 'changed', clock_timestamp(), NEW.previous_expires_at);
     END IF;
 
     IF NEW.state <> OLD.state THEN
@@ -133,6 +172,19 @@ BEGIN
         VALUES (CASE NEW.state WHEN 'active' THEN 'enabled' ELSE NEW.state END, NEW.key_id, NEW.generation, NEW.owner,
                 CASE NEW.state WHEN 'revoked' THEN NEW.revocation_reason END,
                 jsonb_strip_nulls(jsonb_build_object('reason', CASE NEW.state WHEN 'disabled' THEN NEW.disabled_reason END)));
+        quiet := quiet || of_state;
+    END IF;
+
+    SELECT jsonb_object_agg(n.key, jsonb_build_object('old', o.value, 'new', n.value)) INTO changes
+      FROM jsonb_each(to_jsonb(NEW) - quiet) n JOIN jsonb_each(to_jsonb(OLD) - quiet) o USING (key)
+     WHERE n.value IS DISTINCT FROM o.value;
+    IF NOT is_refresh AND (NOT same_proof OR (NEW.previous_hash, NEW.previous_salt, NEW.previous_iterations, NEW.previous_tag)
+                           IS DISTINCT FROM (OLD.previous_hash, OLD.previous_salt, OLD.previous_iterations, OLD.previous_tag)) THEN
+        changes := coalesce(changes, '{}') || '{"token_hash": "changed"}';
+    END IF;
+    IF changes IS NOT NULL THEN
+        INSERT INTO apikey.audit_event (event, key_id, generation, owner, detail)
+        VALUES ('changed', NEW.key_id, NEW.generation, NEW.owner, changes);
     END IF;
     RETURN NULL;
 END
@@ -180,6 +232,12 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
+    IF TG_OP = 'DELETE' AND EXISTS (SELECT FROM apikey.key k WHERE k.role = OLD.name) THEN
+        RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'key_role_fkey',
+            MESSAGE = format('role "%s" still has keys', OLD.name), HINT = 'Give them another role, or delete them, first.';
+    ELSIF TG_OP = 'UPDATE' AND NEW.name <> OLD.name THEN
+        UPDATE apikey.key k SET role = NEW.name WHERE k.role = OLD.name;
+    END IF;
     -- Taking a permission away must survive a crash as a revocation does.
     PERFORM apikey.force_sync_commit();
     INSERT INTO apikey.audit_event (event, detail)
@@ -194,6 +252,11 @@ CREATE FUNCTION apikey.signing_key_after_change() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF TG_OP = 'DELETE' THEN
+        INSERT INTO apikey.audit_event (event, detail)
+        VALUES ('signing_key_deleted', jsonb_build_object('kid', OLD.kid, 'algorithm', OLD.algorithm, 'state', OLD.state));
+        RETURN NULL;
+    END IF;
     IF TG_OP = 'UPDATE' AND NEW.state = OLD.state THEN
         RETURN NULL;
     END IF;
@@ -201,10 +264,12 @@ BEGIN
     VALUES ('signing_key_' || CASE TG_OP WHEN 'INSERT' THEN 'created' ELSE NEW.state END,
             jsonb_build_object('kid', NEW.kid, 'algorithm', NEW.algorithm, 'state', NEW.state));
     IF NEW.state = 'retired' THEN
+        -- In the order in which revoke_owner() locks.
+        PERFORM FROM apikey.key k WHERE NEW.kid IN (k.kid, k.previous_kid) AND k.state <> 'revoked' ORDER BY k.key_id FOR NO KEY UPDATE;
         UPDATE apikey.key k SET state = 'revoked'
          WHERE k.kid = NEW.kid AND k.state <> 'revoked' AND k.expires_at > clock_timestamp();
         UPDATE apikey.key k SET previous_valid_until = clock_timestamp()
-         WHERE k.previous_kid = NEW.kid AND k.previous_valid_until > clock_timestamp();
+         WHERE k.previous_kid = NEW.kid AND k.state <> 'revoked' AND k.previous_valid_until > clock_timestamp();
     END IF;
     RETURN NULL;
 END
@@ -212,6 +277,10 @@ $$;
 COMMENT ON FUNCTION apikey.signing_key_after_change() IS 'Trigger: writes the audit event of a signing key''s life, and revokes what a retired one signed';
 
 -- A row whose creation time is not this transaction's comes from a dump or from replication: its audit event comes along with it.
+CREATE TRIGGER key_before_insert BEFORE INSERT ON apikey.key
+    FOR EACH ROW WHEN (NEW.created_at = now()) EXECUTE FUNCTION apikey.key_check_references();
+CREATE TRIGGER key_before_reference BEFORE UPDATE OF role, kid ON apikey.key
+    FOR EACH ROW WHEN (NEW.role <> OLD.role OR NEW.kid IS DISTINCT FROM OLD.kid) EXECUTE FUNCTION apikey.key_check_references();
 CREATE TRIGGER key_before_update BEFORE UPDATE ON apikey.key
     FOR EACH ROW EXECUTE FUNCTION apikey.key_before_update();
 CREATE TRIGGER key_after_insert AFTER INSERT ON apikey.key
@@ -224,9 +293,11 @@ CREATE TRIGGER role_after_change AFTER INSERT OR UPDATE OR DELETE ON apikey.role
     FOR EACH ROW EXECUTE FUNCTION apikey.role_after_change();
 CREATE TRIGGER signing_key_after_insert AFTER INSERT ON apikey.signing_key
     FOR EACH ROW WHEN (NEW.created_at = now()) EXECUTE FUNCTION apikey.signing_key_after_change();
-CREATE TRIGGER signing_key_after_update AFTER UPDATE ON apikey.signing_key
+CREATE TRIGGER signing_key_after_update AFTER UPDATE OR DELETE ON apikey.signing_key
     FOR EACH ROW EXECUTE FUNCTION apikey.signing_key_after_change();
 
+ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_before_insert;
+ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_before_reference;
 ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_before_update;
 ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_after_insert;
 ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_after_update;

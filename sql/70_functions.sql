@@ -42,7 +42,7 @@ CREATE FUNCTION apikey.refresh(token text) RETURNS apikey.issued
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'apikey_refresh';
 COMMENT ON FUNCTION apikey.refresh(text) IS
-    'Within the refresh window: the next generation of the key. Refreshing the previous token again during its grace gives the same successor';
+    'Within the refresh window: the next generation of the key. Refreshing the previous token again during its grace gives the same successor. Knows no client address: where keys have allowed_cidrs, validate(token, client => …) first';
 
 CREATE FUNCTION apikey.revoke(key text, reason text DEFAULT 'UNSPECIFIED',
     OUT key_id uuid, OUT revoked_at timestamptz, OUT already boolean, OUT receipt xid8)

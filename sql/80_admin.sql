@@ -4,7 +4,10 @@ CREATE VIEW apikey.keys AS
     SELECT k.key_id, k.generation, k.owner, k.name, k.role,
            CASE WHEN k.state <> 'active' THEN k.state WHEN k.expires_at <= clock_timestamp() THEN 'expired' ELSE 'active' END AS state,
            k.format, k.environment, k.permissions, k.allowed_cidrs, k.metadata, k.kid,
-           k.created_at, k.created_by, k.issued_at, greatest(k.issued_at, k.expires_at - r.refresh_window) AS refresh_after, k.expires_at,
+           k.created_at, k.created_by, k.issued_at, 
+           -- In UTC, as the library reckons: no time zone's 23-hour day moves it.
+           CASE WHEN r.refresh_window IS NULL THEN k.expires_at
+                ELSE greatest(k.issued_at, (k.expires_at AT TIME ZONE 'UTC' - r.refresh_window) AT TIME ZONE 'UTC') END AS refresh_after, k.expires_at,
            k.previous_valid_until, k.revoked_at, k.revocation_reason, k.disabled_at, k.disabled_reason
       FROM apikey.key k JOIN apikey.role r ON r.name = k.role;
 COMMENT ON VIEW apikey.keys IS 'Keys as people want to see them: no hashes, and expired told from active';
@@ -26,7 +29,8 @@ AS $$
            jsonb_build_object('extension_version', e.extversion, 'library_version', apikey.library_version())
       FROM pg_extension e WHERE e.extname = 'apikey'
     UNION ALL
-    SELECT 'preload', CASE WHEN 'apikey' = ANY (SELECT btrim(l) FROM unnest(string_to_array(current_setting('shared_preload_libraries'), ',')) l)
+    SELECT 'preload', CASE WHEN EXISTS (SELECT FROM unnest(string_to_array(current_setting('shared_preload_libraries'), ',')) l
+                              WHERE btrim(l, ' "') ~ '(^|/)apikey(\.so)?$')
                            THEN 'ok' ELSE 'missing' END,
            jsonb_build_object('shared_preload_libraries', current_setting('shared_preload_libraries'))
     UNION ALL
@@ -37,6 +41,13 @@ AS $$
     SELECT 'signing_key', CASE WHEN count(*) FILTER (WHERE s.state = 'active') = 1 THEN 'ok' ELSE 'missing' END,
            coalesce(jsonb_object_agg(s.kid, s.state) FILTER (WHERE s.state <> 'retired'), '{}')
       FROM apikey.signing_key s
+    UNION ALL
+    -- A restore with --disable-triggers leaves them in another mode than they had.
+    SELECT 'triggers', CASE WHEN count(*) = 0 THEN 'ok' ELSE 'disabled' END,
+           coalesce(jsonb_object_agg(t.tgrelid::regclass || '.' || t.tgname, t.tgenabled), '{}')
+      FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = 'apikey' AND NOT t.tgisinternal
+       AND t.tgenabled <> CASE t.tgname WHEN 'revocation_before_insert' THEN 'R' ELSE 'A' END
     UNION ALL
     SELECT 'keys', 'ok', jsonb_build_object('active', count(*) FILTER (WHERE k.state = 'active'), 'expired', count(*) FILTER (WHERE k.state = 'expired'),
            'disabled', count(*) FILTER (WHERE k.state = 'disabled'), 'revoked', count(*) FILTER (WHERE k.state = 'revoked'))
@@ -129,6 +140,12 @@ AS $$
 DECLARE
     privilege text;
 BEGIN
+    IF (SELECT r.rolsuper OR r.oid = (SELECT c.relowner FROM pg_class c WHERE c.oid = 'apikey.key'::regclass)
+          FROM pg_roles r WHERE r.rolname = grantee) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('database role "%s" has its rights by itself, not by grant_access()', grantee),
+            HINT = 'Superusers and the owner of the extension can do everything.';
+    END IF;
     FOR privilege IN SELECT apikey.access_privileges('admin') LOOP
         EXECUTE format('REVOKE %s FROM %I', privilege, grantee);
     END LOOP;

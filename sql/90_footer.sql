@@ -2,6 +2,29 @@
 -- with the rights of whoever writes the row stay callable: they read nothing.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA apikey FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA apikey FROM PUBLIC;
+-- What ALTER DEFAULT PRIVILEGES of the installing role has handed out at creation is taken back as well.
+DO $$
+DECLARE
+    handed_out record;
+BEGIN
+    FOR handed_out IN
+        SELECT 'FUNCTION' AS kind, p.oid::pg_catalog.regprocedure::text AS object, a.grantee
+          FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(p.proacl) a
+         WHERE p.pronamespace = 'apikey'::pg_catalog.regnamespace AND a.grantee NOT IN (0, p.proowner)
+        UNION
+        SELECT 'TABLE', c.oid::pg_catalog.regclass::text, a.grantee
+          FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
+         WHERE c.relnamespace = 'apikey'::pg_catalog.regnamespace AND a.grantee NOT IN (0, c.relowner)
+        UNION
+        SELECT 'SCHEMA', 'apikey', a.grantee
+          FROM pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
+         WHERE n.nspname = 'apikey' AND a.grantee <> n.nspowner
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s', handed_out.kind, handed_out.object,
+            CASE handed_out.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.format('%I', pg_catalog.pg_get_userbyid(handed_out.grantee)) END);
+    END LOOP;
+END
+$$;
 GRANT EXECUTE ON FUNCTION apikey.is_role_name(text), apikey.is_grant_list(text[]), apikey.is_environment(text), apikey.is_label(text),
     apikey.is_revocation_reason(text), apikey.uuid_v7(), apikey.outer_user() TO PUBLIC;
 

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "core/base64url.h"
+#include "core/label.h"
 #include "core/strict_json.h"
 
 namespace apikey::core {
@@ -35,19 +36,6 @@ constexpr std::array<TimeClaim, 2> time_claims{{
     {"iat", &Claims::issued_at},   // RFC 7519 section 4.1.6
     {"exp", &Claims::expires_at},  // 4.1.4
 }};
-
-/** C0, DEL and C1, in valid UTF-8. They have no place in a name, and would go on into logs and terminals. */
-bool has_control_character(std::string_view text) {
-    std::uint8_t before = 0;
-    for (const char c : text) {
-        const auto byte = static_cast<std::uint8_t>(c);
-        if (byte < 0x20 || byte == 0x7F || (before == 0xC2 && byte < 0xA0)) {
-            return true;
-        }
-        before = byte;
-    }
-    return false;
-}
 
 /** `<key id>.<generation>`, written in one way only: the text is an identity that other programs compare. */
 bool parse_jti(std::string_view jti, Claims& claims) {

@@ -13,6 +13,9 @@
 namespace apikey::core {
 
 inline constexpr std::size_t max_permission_length = 256;
+/** Of a role, and of a key's narrowing: the work of intersecting the two grows with the square of their
+ * product. */
+inline constexpr int max_grants = 64;
 
 /** What a segment is made of. */
 constexpr bool is_segment_character(char c) {

@@ -34,7 +34,7 @@ PG_ENTRY(apikey_is_revocation_reason) {
 PG_ENTRY(apikey_is_grant_list) {
     const Datum array = PG_GETARG_DATUM(0);
     const auto shape = pg::array_shape(array);
-    if (shape.dimensions > 1 || shape.has_null) {
+    if (shape.dimensions > 1 || shape.elements > core::max_grants || shape.has_null) {
         return BoolGetDatum(false);
     }
     const auto grants = pg::text_array(array);

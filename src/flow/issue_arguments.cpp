@@ -38,6 +38,10 @@ void check_list(Datum array, const std::string& name, const std::string& hint) {
 
 void check_narrowing(Datum narrowing, const store::RoleRow& role) {
     check_list(narrowing, "permissions", "NULL means all of the role's permissions.");
+    if (pg::array_shape(narrowing).elements > core::max_grants) {
+        throw invalid("permissions has more than " + std::to_string(core::max_grants) + " entries",
+                      "Wildcards say more with less, for example 'chat:*'.");
+    }
     const auto grants = pg::text_array(narrowing);
     const auto role_grants = pg::text_array(role.permissions);
     for (auto grant = grants.begin(); grant != grants.end(); ++grant) {
@@ -83,6 +87,14 @@ void check_metadata(Datum metadata) {
         pg::call([&] { return static_cast<bool>(JB_ROOT_IS_OBJECT(DatumGetJsonbP(metadata))); });
     if (!object) {
         throw invalid("metadata must be a JSON object", "For example '{\"team\": \"search\"}'.");
+    }
+    // Read with the key at every validation, before the token has proven anything.
+    const bool small = pg::call([&] {
+        const Datum text = DirectFunctionCall1(jsonb_out, metadata);
+        return strlen(DatumGetCString(text)) <= 8192;
+    });
+    if (!small) {
+        throw invalid("metadata is longer than 8192 bytes", "Keep it in a table of your own, by key_id.");
     }
 }
 
@@ -146,6 +158,11 @@ void check_arguments(const IssueRequest& request, const store::RoleRow& role) {
 
 TimestampTz checked_expiry(TimestampTz issued_at, const Interval* ttl, const store::RoleRow& role) {
     const TimestampTz longest = expiry(issued_at, role.ttl);
+    if (longest <= issued_at) {
+        throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                          "the ttl of role \"" + std::string(role.name) + "\" leads nowhere from today", {},
+                          "An interval of months less days can: give it in days.");
+    }
     if (ttl == nullptr) {
         return longest;
     }

@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "core/crypto.h"
 #include "flow/denial.h"
 #include "flow/lifetime.h"
@@ -94,6 +96,10 @@ Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, con
                           "role \"" + std::string(role.name) + "\" has no ttl any more", {},
                           "Give the role a ttl, or the key another role.");
     }
+    if (key.generation == std::numeric_limits<std::int32_t>::max()) {
+        throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the key has used up its generations", {},
+                          "Issue a new key.");
+    }
     store::NextGeneration next{};
     next.issued_at = now;
     next.expires_at = expiry(now, ttl);
@@ -148,6 +154,10 @@ Issued refresh(std::optional<std::string_view> token) {
         throw pg::Failure(ERRCODE_INTERNAL_ERROR, "the key's role does not exist");
     }
     const core::MasterKeys& keys = store::require_master_key();
+    if (!core::equal_constant_time(key->master_key_fingerprint, keys.fingerprint)) {
+        // The file was replaced while we waited: the row would hold a hash that its own fingerprint denies.
+        throw store::unavailable("The key was made under another master key.");
+    }
     return position == Position::previous ? successor(*key, *role, snapshot, keys)
                                           : next_generation(*key, *role, keys);
 }

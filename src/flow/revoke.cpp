@@ -68,8 +68,6 @@ Revocation revoke_by_id(const core::Uuid& key_id, std::string_view reason) {
     const std::uint64_t receipt =
         U64FromFullTransactionId(pg::call([] { return GetTopFullTransactionId(); }));
     const pg::OwnerScope as_owner(store::tables_owner());
-    // A token whose revocation was answered must stay dead after a crash, whatever synchronous_commit says.
-    pg::call([] { ForceSyncCommit(); });
     if (const auto revoked_at = store::revoke_key(key_id, reason)) {
         pg::call([] { CommandCounterIncrement(); });
         return {key_id, *revoked_at, false, receipt};
@@ -122,7 +120,6 @@ Revocation revoke_token(std::optional<std::string_view> token, std::string_view 
 std::uint64_t revoke_owner(std::string_view owner, std::string_view reason) {
     check_reason(reason);
     const pg::OwnerScope as_owner(store::tables_owner());
-    pg::call([] { ForceSyncCommit(); });
     const auto count = store::revoke_keys_of_owner(owner, reason);
     pg::call([] { CommandCounterIncrement(); });
     return count;

@@ -8,6 +8,7 @@ namespace apikey::flow {
 
 std::string rotate_signing_key(core::Algorithm algorithm) {
     const pg::OwnerScope as_owner(store::tables_owner());
+    store::lock_signing_keys();
     const core::MasterKeys& keys = store::require_or_create_master_key();
     store::require_database_master_key(keys);
     auto kid = store::activate_signing_key(algorithm, keys);
@@ -17,6 +18,7 @@ std::string rotate_signing_key(core::Algorithm algorithm) {
 
 std::string stage_signing_key(core::Algorithm algorithm) {
     const pg::OwnerScope as_owner(store::tables_owner());
+    store::lock_signing_keys();
     const core::MasterKeys& keys = store::require_or_create_master_key();
     store::require_database_master_key(keys);
     auto kid = store::add_pending_signing_key(algorithm, keys);
@@ -26,6 +28,7 @@ std::string stage_signing_key(core::Algorithm algorithm) {
 
 std::string adopt_master_key() {
     const pg::OwnerScope as_owner(store::tables_owner());
+    store::lock_signing_keys();
     auto kid = store::activate_fresh_signing_key(core::Algorithm::EdDSA, store::require_master_key());
     pg::call([] { CommandCounterIncrement(); });
     return kid;

@@ -17,15 +17,14 @@ extern "C" {
 
 namespace apikey::pg {
 
+/** Where a 64-bit value is no Datum by itself, making one allocates, and can raise outside any wall. */
+static_assert(sizeof(Datum) == 8, "apikey needs a 64-bit server");
+
 inline Oid primary_key_index(Relation relation) {
 #if PG_VERSION_NUM >= 180000
     return RelationGetPrimaryKeyIndex(relation, false);
 #else
-    // The relcache fills it in along with the list of indexes.
-    if (!relation->rd_indexvalid) {
-        list_free(RelationGetIndexList(relation));
-    }
-    return relation->rd_pkindex;
+    return RelationGetPrimaryKeyIndex(relation);
 #endif
 }
 

@@ -85,7 +85,8 @@ core::Network to_network(const inet* value) {
 ArrayShape array_shape(Datum array) {
     return call([&] {
         ArrayType* value = DatumGetArrayTypeP(array);
-        return ArrayShape{ARR_NDIM(value), array_contains_nulls(value)};
+        return ArrayShape{ARR_NDIM(value), ArrayGetNItems(ARR_NDIM(value), ARR_DIMS(value)),
+                          array_contains_nulls(value)};
     });
 }
 
@@ -121,7 +122,12 @@ constexpr std::int64_t epoch_shift =
 }
 
 core::Instant instant(TimestampTz timestamp) {
-    return core::Instant(std::chrono::microseconds(timestamp + epoch_shift));
+    // Saturates: infinity, and PostgreSQL's last 30 years, lie beyond what can be counted from 1970.
+    std::int64_t microseconds = 0;
+    if (__builtin_add_overflow(timestamp, epoch_shift, &microseconds)) {
+        return core::Instant::max();
+    }
+    return core::Instant(std::chrono::microseconds(microseconds));
 }
 
 TimestampTz timestamp(core::Instant instant) {

@@ -38,6 +38,7 @@ core::Uuid uuid_from_datum(Datum datum);
 /** What an array looks like before its elements are looked at. An empty one has no dimensions. */
 struct ArrayShape {
     int dimensions;
+    int elements;
     bool has_null;
 };
 ArrayShape array_shape(Datum array);

@@ -17,8 +17,8 @@
  * The hole that cannot be closed by the compiler: the callable itself is a frame that the longjmp crosses, so
  * it may hold trivial locals only. Captures by reference are fine.
  *
- * A pg::Error must reach the boundary: PostgreSQL's state (locks, buffers, a half-done command) is only right
- * again after the transaction aborts. Nobody catches it to go on.
+ * A pg::Error, or another exception in its place, must reach the boundary: PostgreSQL's state (locks,
+ * buffers, a half-done command) is only right again after the transaction aborts. Nobody catches it to go on.
  */
 namespace apikey::pg {
 

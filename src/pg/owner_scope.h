@@ -12,8 +12,8 @@ namespace apikey::pg {
  * superuser who merely runs ANALYZE over an attacker's index expression. The caller is read before the switch
  * (see caller()).
  *
- * If a PostgreSQL error ends the scope, transaction abort puts user and settings back; the destructor does
- * the same for everything else.
+ * The destructor puts user and settings back, also while an exception passes; transaction abort would do so
+ * again, harmlessly.
  */
 class OwnerScope {
   public:

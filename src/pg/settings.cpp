@@ -1,3 +1,4 @@
+#include "core/label.h"
 #include "core/token.h"
 #include "pg/guard.h"
 #include "pg/settings.h"
@@ -35,19 +36,8 @@ extern "C" bool check_environments(char** value, void** /*extra*/, GucSource /*s
     return true;
 }
 
-/** Claims are text in a JSON document that other programs read: no control characters, and a bounded size. */
-bool check_claim(const char* value) {
-    const std::string_view text(value);
-    for (const char c : text) {
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-            return false;
-        }
-    }
-    return text.size() <= 255;
-}
-
 extern "C" bool check_audience(char** value, void** /*extra*/, GucSource /*source*/) {
-    if (!check_claim(*value)) {
+    if (**value != '\0' && !core::is_valid_label(*value)) {
         GUC_check_errdetail("At most 255 bytes, no control characters.");
         return false;
     }
@@ -55,7 +45,7 @@ extern "C" bool check_audience(char** value, void** /*extra*/, GucSource /*sourc
 }
 
 extern "C" bool check_issuer(char** value, void** /*extra*/, GucSource /*source*/) {
-    if (**value == '\0' || !check_claim(*value)) {
+    if (!core::is_valid_label(*value)) {
         GUC_check_errdetail("1 to 255 bytes, no control characters.");
         return false;
     }

@@ -23,7 +23,9 @@ std::uint64_t Statement::run(std::span<const Parameter> parameters, Visibility v
     }
     const int result = call([&] {
         if (plan_ == nullptr) {
-            SPIPlanPtr plan = SPI_prepare(sql_, count_, types_.data());
+            // A generic plan: a custom one would hold hashes as constants, for debug_print_plan to show, and
+            // cost planning each time.
+            SPIPlanPtr plan = SPI_prepare_cursor(sql_, count_, types_.data(), CURSOR_OPT_GENERIC_PLAN);
             if (plan == nullptr) {
                 elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
             }

@@ -149,6 +149,13 @@ std::optional<TimestampTz> revoke_key(const core::Uuid& key_id, std::string_view
 
 std::uint64_t revoke_keys_of_owner(std::string_view owner, std::string_view reason) {
     const pg::SpiSession spi;
+    // Locked in one order first, so that two of these at once cannot wait for each other.
+    static pg::Statement lock(
+        "SELECT FROM apikey.key k WHERE k.owner = $1 AND k.state <> 'revoked' ORDER BY k.key_id FOR NO KEY "
+        "UPDATE",
+        TEXTOID);
+    const std::array<pg::Parameter, 1> whose = {pg::text_datum(owner)};
+    lock.run(whose, pg::Visibility::latest);
     static pg::Statement statement(
         "UPDATE apikey.key k SET state = 'revoked', revocation_reason = $2 WHERE k.owner = $1 AND k.state <> "
         "'revoked'",

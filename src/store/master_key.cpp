@@ -84,7 +84,7 @@ void log_problem(const std::string& problem) {
     last_logged = now;
     const char* text = problem.c_str();
     pg::call([&] {
-        ereport(LOG,
+        ereport(LOG_SERVER_ONLY,
                 (errmsg("apikey: %s", text), errhint("Until this is put right, keys that need the master key "
                                                      "get the verdict UNAVAILABLE and none can be issued.")));
     });
@@ -159,11 +159,13 @@ bool database_holds_no_keys() {
     return DatumGetBool(pg::result_value(0, 1).value_or(BoolGetDatum(false)));
 }
 
+/** The path is for the log; API clients may see the error. */
 [[noreturn]] void fail_creation(const std::string& path, int error) {
-    throw pg::Failure(ERRCODE_IO_ERROR,
-                      "could not create master key file \"" + path + "\": " + error_text(error), {},
-                      "Make a file of 32 random bytes with mode 0600 that belongs to the server's user, and "
-                      "name it in apikey.master_key_file.");
+    log_problem("could not create master key file \"" + path + "\": " + error_text(error));
+    throw pg::Failure(
+        ERRCODE_IO_ERROR, "could not create the master key file; the server log says why", {},
+        "Make a file of 32 random bytes with mode 0600 that belongs to the server's user, and name it in "
+        "apikey.master_key_file.");
 }
 
 void create_file() {
@@ -203,7 +205,7 @@ void create_file() {
     }
     const char* text = path.c_str();
     pg::call([&] {
-        ereport(LOG,
+        ereport(LOG_SERVER_ONLY,
                 (errmsg("apikey: created master key file \"%s\"", text),
                  errhint("Keep a copy somewhere safe: without it no key of this cluster can be validated.")));
     });

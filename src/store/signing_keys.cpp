@@ -1,4 +1,4 @@
-#include <unordered_map>
+#include <map>
 
 #include "core/crypto.h"
 #include "core/error.h"
@@ -51,7 +51,7 @@ std::string sealing_context(std::string_view kid, core::Algorithm algorithm) {
 class KeyCache {
   public:
     const core::SigningKey* find(const SigningKeyRow& row, core::ByteView stored) const {
-        const auto entry = entries_.find(std::string(row.kid));
+        const auto entry = entries_.find(row.kid);
         if (entry == entries_.end() || entry->second.key.algorithm() != row.algorithm ||
             !std::equal(stored.begin(), stored.end(), entry->second.stored.begin(),
                         entry->second.stored.end())) {
@@ -76,7 +76,7 @@ class KeyCache {
         core::Bytes stored;
         core::SigningKey key;
     };
-    std::unordered_map<std::string, Entry> entries_;
+    std::map<std::string, Entry, std::less<>> entries_;
 };
 
 // Made on first use: nothing may be allocated when the library is loaded into the postmaster.
@@ -139,13 +139,6 @@ std::optional<SigningKeyRow> select_active() {
     return row_from_result(spi);
 }
 
-/** Two sessions must not both make the first key, or both rotate. Readers, and locks FOR KEY SHARE, pass. */
-void lock_table() {
-    const pg::SpiSession spi;
-    static pg::Statement statement("LOCK TABLE apikey.signing_key IN SHARE ROW EXCLUSIVE MODE");
-    statement.run({});
-}
-
 void end_active_key() {
     const pg::SpiSession spi;
     static pg::Statement statement(
@@ -180,6 +173,12 @@ std::string insert_key(core::Algorithm algorithm, std::string_view state, const 
 }
 
 }  // namespace
+
+void lock_signing_keys() {
+    const pg::SpiSession spi;
+    static pg::Statement statement("LOCK TABLE apikey.signing_key IN SHARE ROW EXCLUSIVE MODE");
+    statement.run({});
+}
 
 std::optional<SigningKeyRow> find_signing_key(Snapshot snapshot, std::string_view kid) {
     std::array<Datum, column_count> values{};
@@ -235,7 +234,7 @@ SigningKeyRow lock_active_signing_key(const core::MasterKeys& keys) {
     if (const auto row = select_active()) {
         return *row;
     }
-    lock_table();
+    lock_signing_keys();
     if (const auto row = select_active()) {
         return *row;
     }
@@ -244,7 +243,6 @@ SigningKeyRow lock_active_signing_key(const core::MasterKeys& keys) {
 }
 
 std::string activate_signing_key(core::Algorithm algorithm, const core::MasterKeys& keys) {
-    lock_table();
     end_active_key();
     {
         const pg::SpiSession spi;
@@ -266,7 +264,6 @@ std::string activate_signing_key(core::Algorithm algorithm, const core::MasterKe
 }
 
 std::string activate_fresh_signing_key(core::Algorithm algorithm, const core::MasterKeys& keys) {
-    lock_table();
     end_active_key();
     return insert_key(algorithm, "active", keys);
 }

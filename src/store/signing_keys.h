@@ -38,6 +38,13 @@ const core::SigningKey& unseal(const SigningKeyRow& row, const core::MasterKeys&
  */
 SigningKeyRow lock_active_signing_key(const core::MasterKeys& keys);
 
+/**
+ * Until the end of the transaction nobody else adds a signing key or puts one into use; readers, and locks
+ * FOR KEY SHARE, pass. To be taken before the master key is looked at, so that no decision is made on what
+ * another session is about to change. As the owner of the tables.
+ */
+void lock_signing_keys();
+
 /** Puts a key of `algorithm` into use: a pending one if there is one, else a fresh one. Returns its kid. Call
  * as the owner of the tables. */
 std::string activate_signing_key(core::Algorithm algorithm, const core::MasterKeys& keys);

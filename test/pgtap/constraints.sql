@@ -28,10 +28,12 @@ CREATE TEMP TABLE nonsense (id integer GENERATED ALWAYS AS IDENTITY, refused_by 
 
 -- Roles: a row of good values with one of them replaced.
 INSERT INTO nonsense (refused_by, statement)
-SELECT n.refused_by, format('INSERT INTO apikey.role (name, ttl, refresh_window, permissions, rate_limit, rate_window, format) VALUES (%s, %s, %s, %s, %s, %s, %s)',
+SELECT n.refused_by, format('INSERT INTO apikey.role (name, ttl, refresh_window, permissions, rate_limit, rate_window, format, issuable_by, description)'
+        ' VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)',
         coalesce(n.changed ->> 'name', '''nonsense'''), coalesce(n.changed ->> 'ttl', '''1 day'''), coalesce(n.changed ->> 'refresh_window', '''1 hour'''),
         coalesce(n.changed ->> 'permissions', '''{chat:read}'''), coalesce(n.changed ->> 'rate_limit', '10'),
-        coalesce(n.changed ->> 'rate_window', '''1 minute'''), coalesce(n.changed ->> 'format', '''jwt'''))
+        coalesce(n.changed ->> 'rate_window', '''1 minute'''), coalesce(n.changed ->> 'format', '''jwt'''),
+        coalesce(n.changed ->> 'issuable_by', 'NULL'), coalesce(n.changed ->> 'description', ''''''))
   FROM (VALUES
     ('role_name_check', '{"name": "''Basic''"}'::jsonb),
     ('role_name_check', '{"name": "''node-operator''"}'),
@@ -46,6 +48,7 @@ SELECT n.refused_by, format('INSERT INTO apikey.role (name, ttl, refresh_window,
     ('role_permissions_check', '{"permissions": "''{chat::read}''"}'),
     ('role_permissions_check', '{"permissions": "''{chat:re*}''"}'),
     ('role_permissions_check', '{"permissions": "''{:}''"}'),
+    ('role_permissions_check', '{"permissions": "ARRAY(SELECT ''p'' || n FROM generate_series(1, 65) n)"}'),
     ('role_permissions_check', '{"permissions": "''{\"\"}''"}'),
     ('role_permissions_check', '{"permissions": "''{chat:read,NULL}''"}'),
     ('role_permissions_check', '{"permissions": "''{chat:read,chat:read}''"}'),
@@ -59,6 +62,10 @@ SELECT n.refused_by, format('INSERT INTO apikey.role (name, ttl, refresh_window,
     ('role_refresh_window_check', '{"refresh_window": "''101 years''"}'),
     ('role_refresh_check', '{"refresh_window": "NULL"}'),
     ('role_refresh_check', '{"ttl": "NULL"}'),
+    ('role_issuable_by_check', '{"issuable_by": "''{NULL}''"}'),
+    ('role_issuable_by_check', '{"issuable_by": "''{\"\"}''"}'),
+    ('role_issuable_by_check', '{"issuable_by": "''{{a},{b}}''"}'),
+    ('role_description_check', '{"description": "repeat(''a'', 1001)"}'),
     ('role_format_check', '{"format": "''saml''"}'),
     ('role_pkey', '{"name": "''node_operator''"}')) n(refused_by, changed);
 -- A seed role gives way as long as nobody has edited it.
@@ -89,8 +96,11 @@ SELECT n.refused_by, format('UPDATE apikey.key SET %s WHERE key_id = %L', n.edit
     ('key_allowed_cidrs_check', 'allowed_cidrs = ''{{10.0.0.0/8},{192.168.0.0/16}}'''),
     ('key_metadata_check', 'metadata = ''[]'''),
     ('key_metadata_check', 'metadata = ''null'''),
+    ('key_metadata_check', 'metadata = jsonb_build_object(''a'', repeat(''a'', 8192))'),
     ('key_ttl_check', 'ttl = ''0'''),
     ('key_ttl_check', 'ttl = ''-1 day'''),
+    ('key_ttl_check', 'ttl = ''101 years'''),
+    ('key_disabled_check', E'disabled_reason = ''a\nb'''),
     ('key_expires_at_check', 'expires_at = ''infinity'''),
     ('key_expires_at_check', 'expires_at = ''-infinity'''),
     ('key_expires_at_check', 'expires_at = ''9999-12-31 00:00:00+00'''),
@@ -140,13 +150,16 @@ SELECT n.refused_by, format('INSERT INTO apikey.revocation (key_id, generation, 
   FROM (VALUES
     ('revocation_kind_check', '1, ''forgotten'''),
     ('revocation_changed_check', 'NULL, ''changed''')) n(refused_by, "row");
+INSERT INTO nonsense (refused_by, statement)
+SELECT 'revocation_times_check', format('INSERT INTO apikey.revocation (key_id, effective_at, until) SELECT key_id, %s FROM known', n.times)
+  FROM (VALUES ('''infinity'', now()'), ('now(), ''infinity'''), ('''-infinity'', now()')) n(times);
 INSERT INTO apikey.revocation (key_id, until) SELECT key_id, now() FROM known;
 INSERT INTO nonsense (refused_by, statement) VALUES ('revocation_unique', 'INSERT INTO apikey.revocation (key_id, until) SELECT key_id, now() FROM known');
 INSERT INTO nonsense (refused_by, statement)
 VALUES ('audit_event_default_pkey', 'INSERT INTO apikey.audit_event_default SELECT * FROM apikey.audit_event_default LIMIT 1');
 
 SELECT results_eq('SELECT n.statement, pg_temp.outcome(n.statement) FROM nonsense n ORDER BY n.id',
-    $$SELECT n.statement, CASE WHEN c.contype = 'f' THEN '23503 ' WHEN c.contype = 'c' THEN '23514 ' ELSE '23505 ' END || n.refused_by
+    $$SELECT n.statement, CASE WHEN n.refused_by LIKE '%\_fkey' THEN '23503 ' WHEN c.contype = 'c' THEN '23514 ' ELSE '23505 ' END || n.refused_by
         FROM nonsense n LEFT JOIN pg_catalog.pg_constraint c ON c.connamespace = 'apikey'::regnamespace AND c.conname::text = n.refused_by ORDER BY n.id$$,
     'each piece of nonsense is refused by the constraint that is meant to');
 SELECT is_empty($$

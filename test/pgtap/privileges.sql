@@ -54,6 +54,7 @@ INSERT INTO expected_function VALUES
     ('apikey.force_sync_commit()',                        '- - - - -'),
     ('apikey.jwk(text,bytea,text)',                       '- - - - -'),
     ('apikey.key_after_delete()',                         '- - - - -'),
+    ('apikey.key_check_references()',                     '- - - - -'),
     ('apikey.key_after_insert()',                         '- - - - -'),
     ('apikey.key_after_update()',                         '- - - - -'),
     ('apikey.key_before_update()',                        '- - - - -'),

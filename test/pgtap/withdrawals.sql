@@ -5,7 +5,7 @@ BEGIN;
 SET LOCAL search_path TO public, pg_catalog, pg_temp;
 SET LOCAL client_min_messages = warning;
 SET LOCAL apikey.refresh_grace = '5min';
-SELECT plan(42);
+SELECT plan(48);
 
 INSERT INTO apikey.role (name, ttl, refresh_window, permissions) VALUES ('withdrawn', '1 hour', '1 hour', '{chat:*}');
 SELECT apikey.rotate_signing_key() \g /dev/null
@@ -88,14 +88,39 @@ SET LOCAL apikey.refresh_grace = '5min';
 SELECT pg_temp.withdrawn('at once', '{withdrawn 1 now first expiry}', 'without a grace, at once');
 SELECT pg_temp.hold('shortened');
 SELECT pg_temp.again('shortened');
+UPDATE apikey.key SET previous_valid_until = previous_valid_until + interval '2 minutes' WHERE key_id = pg_temp.id('shortened');
+SELECT pg_temp.withdrawn('shortened', '{withdrawn 1 after the grace first expiry}', 'a grace that an admin prolongs while it lasts takes effect later');
 UPDATE apikey.key SET previous_valid_until = clock_timestamp() WHERE key_id = pg_temp.id('shortened');
-SELECT pg_temp.withdrawn('shortened', '{withdrawn 1 now first expiry}', 'a grace that an admin ends takes effect at once');
-UPDATE apikey.key SET previous_valid_until = clock_timestamp() + interval '2 minutes' WHERE key_id = pg_temp.id('shortened');
-SELECT pg_temp.withdrawn('shortened', '{withdrawn 1 after the grace first expiry}', 'and one that an admin prolongs does later');
+SELECT pg_temp.withdrawn('shortened', '{withdrawn 1 now first expiry}', 'and one that an admin ends does at once');
+SELECT throws_ok(format('UPDATE apikey.key SET previous_valid_until = clock_timestamp() + interval ''1 year'' WHERE key_id = %L', pg_temp.id('shortened')),
+    '55000', NULL, 'after which it cannot be prolonged: that would bring a superseded token back');
+SELECT pg_temp.withdrawn('shortened', '{withdrawn 1 now first expiry}', 'nor is the record weakened');
 
-DELETE FROM apikey.revocation WHERE key_id = pg_temp.id('shortened');
-UPDATE apikey.key SET previous_valid_until = clock_timestamp() WHERE key_id = pg_temp.id('shortened');
-SELECT pg_temp.withdrawn('shortened', '{withdrawn 1 now first expiry}', 'whether there is a row already or not');
+-- Edits that only the owner of the tables can make.
+SELECT pg_temp.hold('rehashed');
+UPDATE apikey.key SET token_tag = decode('0001020304050607', 'hex') WHERE key_id = pg_temp.id('rehashed');
+SELECT pg_temp.withdrawn('rehashed', '{withdrawn 1 now first expiry}', 'a token that no longer proves itself is withdrawn');
+SELECT is((SELECT a.detail FROM apikey.audit_event a WHERE a.key_id = pg_temp.id('rehashed') AND a.event = 'changed'),
+    '{"token_hash": "changed"}', 'and the audit trail says so, without the hash');
+SELECT pg_temp.hold('jumped');
+SELECT pg_temp.again('jumped');
+UPDATE apikey.key SET generation = 7 WHERE key_id = pg_temp.id('jumped');
+SELECT is((SELECT r.effective_at <= clock_timestamp() FROM apikey.revocation r WHERE r.key_id = pg_temp.id('jumped') AND r.generation = 2), true,
+    'a jump of the generation leaves no grace');
+
+-- Expired, out of service, and brought back into its time.
+SELECT pg_temp.hold('late');
+UPDATE apikey.key SET expires_at = clock_timestamp() - interval '2 minutes' WHERE key_id = pg_temp.id('late');
+UPDATE apikey.key SET state = 'disabled' WHERE key_id = pg_temp.id('late');
+DELETE FROM apikey.revocation WHERE key_id = pg_temp.id('late');
+UPDATE apikey.key SET expires_at = (SELECT expires_at FROM held WHERE name = 'late') WHERE key_id = pg_temp.id('late');
+SELECT pg_temp.withdrawn('late', '{withdrawn * now first expiry}', 'a disabled key that gets a later expiry is withdrawn until then');
+
+SELECT pg_temp.hold('unrecorded');
+SELECT pg_temp.again('unrecorded');
+DELETE FROM apikey.revocation WHERE key_id = pg_temp.id('unrecorded');
+UPDATE apikey.key SET previous_valid_until = clock_timestamp() WHERE key_id = pg_temp.id('unrecorded');
+SELECT pg_temp.withdrawn('unrecorded', '{withdrawn 1 now first expiry}', 'whether there is a row already or not');
 
 -- As long as any token lives: the first one here outlives its successors.
 SELECT pg_temp.hold('outlived');
