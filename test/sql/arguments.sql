@@ -55,6 +55,7 @@ SELECT split_part(pg_temp.attempt('SELECT apikey.issue(''a'', ttl => ''-infinity
 -- Narrowing
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', permissions => ''{}'')');
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', permissions => ''{NULL}'')');
+SELECT pg_temp.attempt('SELECT apikey.issue(''a'', permissions => ARRAY(SELECT ''chat:'' || n FROM generate_series(1, 65) n))');
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', permissions => ''{chat:read,Chat:Write}'')');
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', permissions => ''{chat:}'')');
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', permissions => ''{""}'')');
@@ -81,6 +82,7 @@ SELECT pg_temp.attempt('SELECT apikey.issue(''a'', allowed_cidrs => ''{{10.0.0.0
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', metadata => ''[]'')');
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', metadata => ''"x"'')');
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', metadata => ''null'')');
+SELECT pg_temp.attempt('SELECT apikey.issue(''a'', metadata => jsonb_build_object(''a'', repeat(''a'', 8192)))');
 -- An idempotency key that was used for something else
 BEGIN;
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', idempotency_key => ''i'')');

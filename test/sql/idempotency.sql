@@ -62,6 +62,12 @@ SELECT apikey.rotate_signing_key() <> '' AS eddsa;
 -- A rotation in between does not matter.
 SELECT key_id = :'full_key_id' AS same, token IS NOT NULL AS token FROM apikey.issue('idempotent', 'contributor', 'n', '1 day', '{chat:read}', 'live', 'jwt', '{10.0.0.0/8}', '{"a": 1}', 'full');
 
+-- Nor does a role that would not allow the request any more.
+BEGIN;
+UPDATE apikey.role SET ttl = '1 hour', permissions = '{dataset:*}' WHERE name = 'contributor';
+SELECT key_id = :'full_key_id' AS same, token IS NOT NULL AS token FROM apikey.issue('idempotent', 'contributor', 'n', '1 day', '{chat:read}', 'live', 'jwt', '{10.0.0.0/8}', '{"a": 1}', 'full');
+ROLLBACK;
+
 -- Rolled back, the request has not been made.
 BEGIN;
 SELECT key_id AS lost_key_id FROM apikey.issue('idempotent', idempotency_key => 'rolled back') \gset

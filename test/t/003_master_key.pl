@@ -90,6 +90,9 @@ sub is_right_again
 
 is_unavailable('no file', qr/master key file "apikey_master\.key" does not exist/, 'missing', sub { });
 ok(!-e $path, 'a database that holds keys never makes a new file');
+my ($said, $told) = run_sql($node, 'SET client_min_messages = log; SELECT code FROM apikey.validate(' . literal($token{eddsa}) . ')');
+like($said, qr/UNAVAILABLE/, 'a client that asks for log messages');
+unlike($told, qr/master/, 'is not told where the file should be');
 # What needs no proof still works: revoking must always be possible.
 my %victim = row($node, 'SELECT key_id FROM apikey.keys ORDER BY created_at LIMIT 1');
 is(value($node, "BEGIN; SELECT already FROM apikey.revoke('$victim{key_id}'); ROLLBACK"), 'f', 'a key can be revoked by its id meanwhile');
@@ -173,9 +176,12 @@ $_->stop for $standby, $node;
 
 # Where it cannot be made.
 $node = new_cluster('nowhere', conf => "apikey.master_key_file = 'no/such/directory/master.key'\n");
+my $since = -s $node->logfile;
 my %failure = failure($node, "SELECT apikey.issue('acme')");
 is($failure{sqlstate}, '58030', 'a file that cannot be made is an error');
-like($failure{message}, qr{could not create master key file "no/such/directory/master\.key": No such file or directory}, 'which says what and why');
+unlike(join(' ', values %failure), qr{no/such}, 'which does not tell the client where it should be');
+$node->wait_for_log(qr{LOG:  apikey: could not create master key file "no/such/directory/master\.key": No such file or directory}, $since);
+pass('but the log says where and why');
 is(value($node, 'SELECT count(*) FROM apikey.key'), '0', 'and no key is issued');
 $node->stop;
 

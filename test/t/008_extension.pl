@@ -47,6 +47,20 @@ value($node, 'DROP EXTENSION IF EXISTS apikey');
 value($node, 'DROP SCHEMA apikey CASCADE');
 
 is(sqlstate($node, "$create SCHEMA public"), '0A000', 'it goes into its own schema only');
+
+# What the installer gives away by default is not given away here.
+value($node, "ALTER DEFAULT PRIVILEGES GRANT $_ TO mallory, PUBLIC") for ('ALL ON TABLES', 'ALL ON FUNCTIONS', 'USAGE ON SCHEMAS');
+value($node, "$create");
+is(value($node, "SELECT count(*) FROM pg_class c WHERE relnamespace = 'apikey'::regnamespace AND relkind IN ('r', 'p', 'v')"
+	  . " AND (has_table_privilege('mallory', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE'))"), '0', 'default privileges open no table');
+is(value($node, "SELECT string_agg(p.proname, ' ' ORDER BY p.proname) FROM pg_proc p WHERE pronamespace = 'apikey'::regnamespace"
+	  . " AND has_function_privilege('mallory', p.oid, 'EXECUTE')"),
+	'is_environment is_grant_list is_label is_revocation_reason is_role_name outer_user uuid_v7', 'and no function but the harmless ones');
+is(value($node, "SELECT has_schema_privilege('mallory', 'apikey', 'USAGE, CREATE')"), 'f', 'and not the schema');
+value($node, 'DROP EXTENSION apikey; DROP SCHEMA IF EXISTS apikey');
+value($node, "ALTER DEFAULT PRIVILEGES REVOKE ALL ON $_ FROM mallory, PUBLIC") for qw(TABLES SCHEMAS);
+value($node, 'ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM mallory');
+
 value($node, 'CREATE DATABASE owned OWNER owner');
 is(sqlstate($node, $create, database => 'owned', user => 'owner'), '42501', 'the owner of a database cannot create it');
 is(sqlstate($node, $create), '00000', 'a superuser can');
