@@ -152,7 +152,7 @@ Verdict validate(const Query& query, Extent extent) {
                 verdict.detail.add("forbidden", requirement.forbidden);
             }
         }
-    } else {
+    } else if (!proof.by_signature_alone || decision.code == Code::superseded) {
         verdict.detail = explain(decision, proof);
     }
     if (extent == Extent::full) {
