@@ -20,7 +20,7 @@ struct MasterKeyResult {
 };
 
 /**
- * Reads apikey.master_key_file, or answers from this session's copy while the file is the same (device,
+ * Reads apikey.master_key_file, or answers from the session's copy while the file is the same (device,
  * inode, size, times). Raises nothing: a problem is written to the server log, once a minute at most, and
  * returned.
  */

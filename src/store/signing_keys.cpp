@@ -44,7 +44,7 @@ std::string sealing_context(std::string_view kid, core::Algorithm algorithm) {
 }
 
 /**
- * Keys that this session has made of rows, found by kid. A kid names its key material for good (a thumbprint,
+ * Keys that the session has made of rows, found by kid. A kid names its key material for good (a thumbprint,
  * or random), but an entry is only used for a row with the very same stored bytes, so that no edit of the
  * table can be served from here.
  */
