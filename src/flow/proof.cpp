@@ -144,6 +144,18 @@ Proof prove_by_hash(const Presented& presented, std::string_view token, store::K
 
 }  // namespace
 
+core::KeyFacts facts_of(const Proof& proof, const store::KeyRow& key, core::Position position) {
+    core::KeyFacts facts;
+    facts.state = key.state;
+    facts.signing_key_retired = proof.signing_key_retired;
+    facts.position = position;
+    facts.expires_at = pg::instant(key.expires_at);
+    facts.generation_expires_at = pg::instant(proof.generation_expires_at);
+    facts.grace_ends_at = key.previous ? pg::instant(key.previous->valid_until) : core::Instant();
+    facts.environment = key.environment;
+    return facts;
+}
+
 Proof prove(std::string_view token, Snapshot snapshot) {
     const core::ParsedToken parsed = core::parse_token(token);
     if (const auto* failure = std::get_if<core::TokenFailure>(&parsed)) {

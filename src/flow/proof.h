@@ -25,6 +25,13 @@ struct Proof {
     std::array<std::uint8_t, 32> matched_hash{};
 };
 
+/**
+ * What core::decide() asks about a key whose token has proven itself. `key` is the row as it is now and
+ * `position` where the token is in it, which may be later than the proof. Without the address rule: that
+ * needs a client.
+ */
+core::KeyFacts facts_of(const Proof& proof, const store::KeyRow& key, core::Position position);
+
 /** Any bytes. Reads with `snapshot`; writes nothing; raises for no token. */
 Proof prove(std::string_view token, Snapshot snapshot);
 

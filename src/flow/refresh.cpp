@@ -35,14 +35,7 @@ Position position_now(const Proof& proof, const store::KeyRow& key) {
 /** Everything that validation would refuse as well, but the client's address, which is not known here. */
 void refuse_unless_good(const Proof& proof, const store::KeyRow& key, Position position) {
     const auto environments = accepted_environments();
-    core::KeyFacts facts;
-    facts.state = key.state;
-    facts.signing_key_retired = proof.signing_key_retired;
-    facts.position = position;
-    facts.expires_at = pg::instant(key.expires_at);
-    facts.generation_expires_at = pg::instant(proof.generation_expires_at);
-    facts.grace_ends_at = key.previous ? pg::instant(key.previous->valid_until) : core::Instant();
-    facts.environment = key.environment;
+    const core::KeyFacts facts = facts_of(proof, key, position);
     core::Request request;
     request.now = pg::now();
     request.environments = environments;

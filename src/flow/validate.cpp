@@ -20,16 +20,9 @@ core::Decision decide(const Proof& proof, const Query& query) {
         allowed = pg::cidr_array(*key.allowed_cidrs);
     }
     const auto environments = accepted_environments();
-    core::KeyFacts facts;
-    facts.state = key.state;
-    facts.signing_key_retired = proof.signing_key_retired;
-    facts.position = proof.position;
-    facts.expires_at = pg::instant(key.expires_at);
-    facts.generation_expires_at = pg::instant(proof.generation_expires_at);
-    facts.grace_ends_at = key.previous ? pg::instant(key.previous->valid_until) : core::Instant();
+    core::KeyFacts facts = facts_of(proof, key, proof.position);
     facts.has_address_rule = key.allowed_cidrs.has_value();
     facts.allowed = allowed;
-    facts.environment = key.environment;
     core::Request request;
     request.now = pg::now();
     request.client = query.client;

@@ -15,8 +15,8 @@ namespace {
 /**
  * Runs a statement that writes a whole row, and puts two of its errors into words. A constraint that fails
  * quotes the row in its DETAIL, hashes and all, to the caller and to the log: the error goes on without it. A
- * foreign key that fails means that a role or signing key is newer than a REPEATABLE READ snapshot, since we
- * have read it: that is a serialization failure.
+ * reference that fails (trigger key_check_references) means that a role or signing key is newer than a
+ * REPEATABLE READ snapshot, since we have read it: that is a serialization failure.
  */
 std::uint64_t run_row_statement(pg::Statement& statement, std::span<const pg::Parameter> parameters,
                                 pg::Visibility visibility) {
