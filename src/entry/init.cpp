@@ -1,6 +1,7 @@
 #include "pg/boundary.h"
 #include "pg/datum.h"
 #include "pg/settings.h"
+#include "shm/area.h"
 
 extern "C" {
 PG_MODULE_MAGIC;
@@ -17,6 +18,9 @@ void _PG_init(void) {
         return;
     }
     apikey::pg::boundary([] { apikey::pg::call([] { apikey::pg::settings::define(); }); });
+    if (process_shared_preload_libraries_in_progress) {
+        apikey::shm::install_hooks();
+    }
 }
 
 PG_ENTRY(apikey_library_version) {

@@ -36,4 +36,13 @@ inline bool may_execute(Oid function, Oid user) {
 #endif
 }
 
+/** Number of this process among all that can have a transaction: 0 to MaxBackends - 1. */
+inline int backend_index() {
+#if PG_VERSION_NUM >= 170000
+    return MyProcNumber;
+#else
+    return MyBackendId - 1;
+#endif
+}
+
 }  // namespace apikey::pg

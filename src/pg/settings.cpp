@@ -11,6 +11,13 @@ int refresh_grace = 300;
 char* issuer = nullptr;
 char* audience = nullptr;
 char* environments = nullptr;
+char* databases = nullptr;
+bool free_tier = false;
+bool free_tier_on_failure = false;
+int cache_entries = 0;
+int rate_entries = 0;
+int event_entries = 0;
+int max_databases = 0;
 
 namespace {
 
@@ -52,6 +59,30 @@ extern "C" bool check_issuer(char** value, void** /*extra*/, GucSource /*source*
     return true;
 }
 
+/** Shared memory is made once, so these are only there, and only mean something, in a preloaded library. */
+void define_sizes() {
+    DefineCustomIntVariable(
+        "apikey.cache_entries", "Tokens whose proof is remembered in shared memory, 64 bytes each.",
+        "A token that is remembered is validated in about a microsecond, any other in about a millisecond. "
+        "Make it twice the number of tokens in use: below 60 % full hardly any entry has to make room.",
+        &cache_entries, 131072, 1024, 64 * 1024 * 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "apikey.rate_entries",
+        "Keys and client addresses whose requests are counted in shared memory, 256 bytes each.",
+        "Where there are more at a time, the one with the least to remember makes room, and may use its rate "
+        "limit again.",
+        &rate_entries, 32768, 1024, 64 * 1024 * 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "apikey.event_entries",
+        "Denials that wait in shared memory to be written to the audit trail, for each database.",
+        "About 250 bytes each. When there is no room, denials are dropped and counted.", &event_entries, 4096,
+        64, 1024 * 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("apikey.max_databases",
+                            "Databases that can use the extension's shared memory at the same time.",
+                            "Each has its own counters and its own ring of events.", &max_databases, 8, 1,
+                            256, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+}
+
 }  // namespace
 
 void define() {
@@ -82,6 +113,20 @@ void define() {
         "Environments whose keys are accepted here, separated by commas; empty for all.",
         "A key of another environment gets the verdict FORBIDDEN, and cannot be issued here.", &environments,
         "", PGC_SUSET, 0, check_environments, nullptr, nullptr);
+    DefineCustomBoolVariable("apikey.free_tier", "A request without a token is answered as role free.",
+                             "Off, it is MISSING: a caller that forgets the token must not be let in. The "
+                             "free tier is limited by client "
+                             "address.",
+                             &free_tier, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomBoolVariable("apikey.free_tier_on_failure",
+                             "A request whose token is refused is answered as role free.",
+                             "For tokens that are MALFORMED, NOT_FOUND, SIGNATURE_INVALID, EXPIRED or "
+                             "SUPERSEDED; one that was revoked or "
+                             "disabled is refused all the same. The denial is recorded.",
+                             &free_tier_on_failure, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    if (process_shared_preload_libraries_in_progress) {
+        define_sizes();
+    }
     MarkGUCPrefixReserved("apikey");
 }
 

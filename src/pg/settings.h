@@ -14,6 +14,17 @@ extern char* issuer;
 extern char* audience;
 extern char* environments;  ///< comma-separated, checked when set; empty means all
 
+extern char* databases;  ///< comma-separated names of databases that get workers
+extern bool free_tier;
+extern bool free_tier_on_failure;
+
+/** Sizes of shared memory; as they were when the server started, and 0 where the library was not preloaded.
+ */
+extern int cache_entries;
+extern int rate_entries;
+extern int event_entries;  ///< of each database
+extern int max_databases;
+
 /** Defines them all and reserves the prefix. Called once, from _PG_init. */
 void define();
 

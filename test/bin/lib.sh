@@ -32,7 +32,8 @@ pg_major_of() { "$1" --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/'; }
 
 # Has this PostgreSQL both a server and what extensions are built with?  pg_is_complete PG_CONFIG
 pg_is_complete() {
-    [ -x "$("$1" --bindir)/initdb" ] && [ -x "$("$1" --bindir)/postgres" ] && [ -f "$("$1" --pgxs)" ]
+    [ -x "$("$1" --bindir)/initdb" ] && [ -x "$("$1" --bindir)/postgres" ] && [ -f "$("$1" --pgxs)" ] &&
+        [ -f "$("$1" --includedir-server)/postgres.h" ]
 }
 
 # The PG_CONFIG to use: the one that was asked for, else the newest supported one that is complete. Fails when there is none.

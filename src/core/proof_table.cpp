@@ -1,0 +1,161 @@
+#include "core/proof_table.h"
+
+#include <atomic>
+#include <cstring>
+
+namespace apikey::core {
+namespace {
+
+template <typename Word>
+Word load(Word& word, std::memory_order order = std::memory_order_relaxed) {
+    return std::atomic_ref<Word>(word).load(order);
+}
+
+template <typename Word>
+void store(Word& word, Word value, std::memory_order order = std::memory_order_relaxed) {
+    std::atomic_ref<Word>(word).store(value, order);
+}
+
+static_assert(std::atomic_ref<std::uint64_t>::is_always_lock_free &&
+                  std::atomic_ref<std::uint32_t>::is_always_lock_free,
+              "a lock inside an atomic would not work across processes");
+
+std::size_t first_way(const Fingerprint& token) {
+    return token.high % ProofTable::ways;
+}
+
+bool holds(ProofSlot& slot, const Fingerprint& token) {
+    return load(slot.fingerprint[0]) == token.low && load(slot.fingerprint[1]) == token.high;
+}
+
+/** How long ago, in ticks; the clock of whoever wrote last may be ahead of ours. */
+std::uint32_t age(std::uint32_t last_used, std::uint32_t tick) {
+    const std::uint32_t difference = tick - last_used;
+    return difference > 0x80000000U ? 0 : difference;
+}
+
+void write(ProofSlot& slot, const Fingerprint& token, const ProvenToken& proven, std::uint32_t tick) {
+    std::uint64_t id[2];
+    std::memcpy(id, proven.key_id.bytes.data(), sizeof(id));
+    store(slot.fingerprint[0], token.low);
+    store(slot.fingerprint[1], token.high);
+    store(slot.key_id[0], id[0]);
+    store(slot.key_id[1], id[1]);
+    store(slot.hash_tag, proven.hash_tag);
+    store(slot.row_hint, proven.row_hint);
+    store(slot.generation, static_cast<std::uint32_t>(proven.generation));
+    store(slot.last_used, tick);
+}
+
+}  // namespace
+
+std::span<ProofSlot, ProofTable::ways> ProofTable::set_of(const Fingerprint& token) const {
+    __extension__ using Wide = unsigned __int128;
+    const auto set = static_cast<std::size_t>((Wide(token.low) * (slots_.size() / ways)) >> 64);
+    return slots_.subspan(set * ways).first<ways>();
+}
+
+void ProofTable::prefetch(const Fingerprint& token) const {
+    if (!slots_.empty()) {
+        __builtin_prefetch(&set_of(token)[first_way(token)]);
+    }
+}
+
+ProofSlot* ProofTable::locate(const Fingerprint& token) const {
+    if (slots_.empty()) {
+        return nullptr;
+    }
+    const auto set = set_of(token);
+    for (std::size_t i = 0; i < ways; i++) {
+        ProofSlot& slot = set[(first_way(token) + i) % ways];
+        if (holds(slot, token)) {
+            return &slot;
+        }
+        if (load(slot.version) == 0) {
+            break;
+        }
+    }
+    return nullptr;
+}
+
+std::optional<ProvenToken> ProofTable::find(const Fingerprint& token, std::uint32_t tick) const {
+    ProofSlot* slot = locate(token);
+    if (slot == nullptr) {
+        return std::nullopt;
+    }
+    const std::uint64_t before = load(slot->version, std::memory_order_acquire);
+    const bool same = holds(*slot, token);
+    const std::uint64_t id[2] = {load(slot->key_id[0]), load(slot->key_id[1])};
+    ProvenToken proven;
+    proven.generation = static_cast<std::int32_t>(load(slot->generation));
+    proven.hash_tag = load(slot->hash_tag);
+    proven.row_hint = load(slot->row_hint);
+    const std::uint32_t last_used = load(slot->last_used);
+    // The loads above must not sink below the second look at the version.
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (!same || before == 0 || before % 2 != 0 || load(slot->version) != before) {
+        return std::nullopt;
+    }
+    if (last_used != tick) {
+        store(slot->last_used, tick);
+    }
+    std::memcpy(proven.key_id.bytes.data(), id, sizeof(id));
+    return proven;
+}
+
+Inserted ProofTable::insert(const Fingerprint& token, const ProvenToken& proven, std::uint32_t tick) const {
+    if (slots_.empty()) {
+        return Inserted::given_up;
+    }
+    const auto set = set_of(token);
+    ProofSlot* victim = nullptr;
+    std::uint64_t version = 0;
+    Inserted result = Inserted::evicted;
+    std::uint32_t oldest = 0;
+    for (std::size_t i = 0; i < ways; i++) {
+        ProofSlot& slot = set[(first_way(token) + i) % ways];
+        const std::uint64_t seen = load(slot.version, std::memory_order_acquire);
+        const bool ours = holds(slot, token);
+        const std::uint32_t unused = age(load(slot.last_used), tick);
+        if (seen == 0 || ours) {
+            victim = &slot;
+            version = seen;
+            result = Inserted::fresh;
+            break;
+        }
+        // Among equals the first from the token's own place: different tokens take different ones.
+        if (victim == nullptr || unused > oldest) {
+            victim = &slot;
+            version = seen;
+            oldest = unused;
+        }
+    }
+    if (version % 2 != 0 || !std::atomic_ref<std::uint64_t>(victim->version)
+                                 .compare_exchange_strong(version, version + 1, std::memory_order_acquire,
+                                                          std::memory_order_relaxed)) {
+        return Inserted::given_up;
+    }
+    // The odd version must be seen before any of the new words.
+    std::atomic_thread_fence(std::memory_order_release);
+    write(*victim, token, proven, tick);
+    store(victim->version, version + 2, std::memory_order_release);
+    return result;
+}
+
+void ProofTable::update_row_hint(const Fingerprint& token, std::uint64_t row_hint) const {
+    // Without claiming the slot: should another entry take it just now, that one has a wrong hint, which it
+    // may have at any time.
+    if (ProofSlot* slot = locate(token)) {
+        store(slot->row_hint, row_hint);
+    }
+}
+
+std::size_t ProofTable::used() const {
+    std::size_t count = 0;
+    for (ProofSlot& slot : slots_) {
+        count += load(slot.version) != 0 ? 1 : 0;
+    }
+    return count;
+}
+
+}  // namespace apikey::core

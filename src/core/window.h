@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+/**
+ * The sliding window of two cells: this window's count, and the one's before, weighted by how much of it the
+ * sliding window still covers. A request of `cost` is allowed when
+ *
+ *     own + others + floor(previous * (1 - elapsed fraction)) + cost <= limit
+ *
+ * Own counts and those of other nodes are kept apart, so that a mirror can send the one and fill in the
+ * other. Pure arithmetic: the caller brings the clock. All times are whole microseconds; a window starts at a
+ * multiple of its width since 1970, so that all nodes agree on it.
+ */
+namespace apikey::core {
+
+struct RateLimit {
+    std::int64_t limit = 0;     ///< requests in each window, > 0
+    std::int64_t width_us = 0;  ///< > 0
+};
+
+/** What is kept of one subject. Trivially copyable: it lives in shared memory. All zeros is a fresh one. */
+struct Window {
+    std::int64_t width_us = 0;
+    std::int64_t sequence = 0;  ///< number of the window that own and others count
+    std::int64_t own = 0;
+    std::int64_t previous_own = 0;
+    std::int64_t others = 0;
+    std::int64_t previous_others = 0;
+};
+
+struct RateDecision {
+    bool allowed = true;
+    std::int64_t remaining = 0;  ///< what could still be spent at this instant
+    std::int64_t reset_us = 0;   ///< until this window ends and the next one's count starts at zero
+    /** Denied: the shortest wait after which this cost is allowed if nobody else comes; nullopt when the cost
+     * is above the limit, which no wait helps. */
+    std::optional<std::int64_t> retry_after_us;
+};
+
+/**
+ * Decides, and counts the cost when it is allowed: a denial consumes nothing. `cost` >= 0; 0 looks and
+ * consumes nothing. A window of another width starts afresh. A clock that steps back by less than a window
+ * stays at the start of the window it has seen; one that steps back further is believed, and the counts stay:
+ * neither makes room.
+ */
+RateDecision spend(Window& window, const RateLimit& limit, std::int64_t now_us, std::int64_t cost);
+
+/** How many requests would be forgotten, that is allowed once more, if this window were dropped now. */
+std::int64_t remembered(const Window& window, std::int64_t now_us);
+
+}  // namespace apikey::core

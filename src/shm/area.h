@@ -1,0 +1,90 @@
+#pragma once
+
+#include "core/proof_table.h"
+#include "core/siphash.h"
+#include "pg/guard.h"
+#include "shm/counters.h"
+#include "shm/events.h"
+
+/**
+ * The extension's piece of shared memory: requested and laid out when the library is preloaded, zeroed anew
+ * after a crash of any backend. Everything in it is trivially copyable and can be lost: it is rebuilt from
+ * the tables, or counts from zero.
+ *
+ * Locks: `databases` (LWLock) guards which database has which slot and the blocks of counters of backends
+ * that have ended; `workers` (LWLock) guards WorkerSlot. Neither is taken while a spinlock of the meter is
+ * held, and workers before databases where both are needed.
+ */
+namespace apikey::shm {
+
+/** What a worker and those who start, stop and watch it have to tell each other. */
+struct WorkerSlot {
+    enum class State : std::uint8_t { absent, starting, running, failed };
+    State state;
+    pid_t pid;
+    Latch* latch;  ///< of the running worker; a latch of a slot of PGPROC, so never dangling
+    TimestampTz started_at;
+    TimestampTz last_turn_at;  ///< when it last finished a turn of its work
+    std::uint64_t starts;
+    std::uint64_t failures;
+};
+
+struct DatabaseSlot {
+    Oid database;  ///< InvalidOid: free
+    Counters ended;
+    core::QueueState queue;
+    WorkerSlot maintenance;
+};
+
+/** A backend's own counters. */
+struct alignas(64) BackendBlock {
+    Oid database;
+    Counters counters;
+};
+
+struct MeterCell;
+struct MeterLock;
+
+struct Header {
+    core::SipHashKey token_key;
+    core::SipHashKey address_key;
+    TimestampTz started_at;
+    pid_t launcher_pid;
+    Latch* launcher_latch;
+};
+
+/** Where everything is; the same addresses in every process. */
+struct Area {
+    Header* header = nullptr;
+    LWLock* databases_lock = nullptr;
+    LWLock* workers_lock = nullptr;
+    std::span<DatabaseSlot> databases;
+    std::span<EventQueue::Slot> event_slots;  ///< settings::event_entries for each database
+    std::span<BackendBlock> backends;
+    std::span<core::ProofSlot> proofs;
+    std::span<MeterCell> meter;
+    std::span<MeterLock> meter_locks;
+};
+
+/** Chains into shmem_request_hook and shmem_startup_hook. From _PG_init, while preloading. */
+void install_hooks();
+
+/** nullptr when the library was not preloaded. */
+const Area* area();
+
+/** Throws Failure 55000 when the library was not preloaded: `what` says what needs it. */
+void require_area(const char* what);
+
+/** The slot of the session's database, claimed on first use; nullptr without shared memory, or when all
+ * slots are taken (apikey.max_databases). */
+DatabaseSlot* my_database();
+
+/** The slot of a database, claimed if need be; the same nullptr. */
+DatabaseSlot* database_slot(Oid database);
+
+/** Gives the slot of a database that does not exist any more to others. */
+void release_database(DatabaseSlot& slot);
+
+EventQueue event_queue(DatabaseSlot& slot);
+
+}  // namespace apikey::shm

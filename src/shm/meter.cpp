@@ -1,0 +1,259 @@
+#include <cstring>
+
+#include "pg/datum.h"
+#include "shm/area.h"
+#include "shm/meter_cells.h"
+
+namespace apikey::shm {
+namespace {
+
+using core::Code;
+
+struct Set {
+    std::span<MeterCell, meter_ways> cells;
+    slock_t* mutex;
+    std::size_t first;  ///< where to begin, so that a full set does not crowd its beginning
+};
+
+/** Ids of keys are random already, and those of addresses hashed with a key: this only spreads them. */
+std::uint64_t spread(const Subject& subject, Oid database) {
+    std::uint64_t x = subject.id[0] ^ (subject.id[1] * 0x9e3779b97f4a7c15U) ^ database;
+    x = (x ^ (x >> 32)) * 0xd6e8feb86659fd93U;
+    x = (x ^ (x >> 32)) * 0xd6e8feb86659fd93U;
+    return x ^ (x >> 32);
+}
+
+Set nth_set(std::size_t number) {
+    return {area()->meter.subspan(number * meter_ways).first<meter_ways>(),
+            &area()->meter_locks[number % meter_lock_count].mutex, 0};
+}
+
+Set set_of(const Subject& subject) {
+    __extension__ using Wide = unsigned __int128;
+    const std::uint64_t hash = spread(subject, MyDatabaseId);
+    const auto number = static_cast<std::size_t>((Wide(hash) * (area()->meter.size() / meter_ways)) >> 64);
+    Set set = nth_set(number);
+    set.first = hash % meter_ways;
+    return set;
+}
+
+std::int64_t unix_us(TimestampTz timestamp) {
+    constexpr std::int64_t epoch_difference_us =
+        std::int64_t(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * USECS_PER_SEC;
+    return timestamp + epoch_difference_us;
+}
+
+bool is_cell_of(const MeterCell& cell, const Subject& subject) {
+    return cell.subject == subject && cell.database == MyDatabaseId;
+}
+
+UseCounts uses_of(const MeterCell& cell) {
+    UseCounts uses{};
+    memcpy(uses.key_id.bytes.data(), cell.subject.id.data(), uses.key_id.bytes.size());
+    uses.by_code = cell.by_code;
+    uses.last_used_at = cell.last_used_at;
+    uses.has_client = cell.has_client;
+    uses.last_client = cell.last_client;
+    return uses;
+}
+
+void forget_uses(MeterCell& cell) {
+    cell.uses_pending = 0;
+    cell.by_code = {};
+    cell.last_used_at = 0;
+    cell.has_client = false;
+}
+
+/** What had to go to make room, for after the lock is released. */
+struct Evicted {
+    bool window = false;
+    Oid uses_of_database = InvalidOid;
+    UseCounts uses{};
+};
+
+/** The subject's cell, made if need be. With the lock held: calls nothing that could raise or wait. */
+MeterCell& find_or_make(const Set& set, const Subject& subject, TimestampTz now, Evicted& evicted) {
+    MeterCell* victim = nullptr;
+    for (std::size_t i = 0; i < meter_ways; i++) {
+        MeterCell& cell = set.cells[(set.first + i) % meter_ways];
+        if (is_cell_of(cell, subject)) {
+            return cell;
+        }
+        if (cell.subject.kind == Subject::Kind::none) {
+            victim = &cell;  // no cell is ever emptied, so there is none behind it
+            break;
+        }
+    }
+    if (victim == nullptr) {
+        std::int64_t least = 0;
+        for (std::size_t i = 0; i < meter_ways; i++) {
+            MeterCell& cell = set.cells[(set.first + i) % meter_ways];
+            const std::int64_t useful = core::remembered(cell.window, unix_us(now));
+            if (victim == nullptr || useful < least ||
+                (useful == least && cell.touched_at < victim->touched_at)) {
+                victim = &cell;
+                least = useful;
+            }
+        }
+        evicted.window = least > 0;
+        if (victim->uses_pending != 0) {
+            evicted.uses_of_database = victim->database;
+            evicted.uses = uses_of(*victim);
+        }
+    }
+    *victim = MeterCell{};
+    victim->subject = subject;
+    victim->database = MyDatabaseId;
+    return *victim;
+}
+
+/** After the lock. Counts of another database's key have no way to its tables from here: they are given up
+ * for lost, and counted. */
+void settle(const Evicted& evicted) {
+    if (evicted.window) {
+        count(my_counters().rate_evictions);
+    }
+    if (evicted.uses_of_database == MyDatabaseId) {
+        Event event{};
+        event.kind = EventKind::uses;
+        event.uses = evicted.uses;
+        record(event);
+    } else if (OidIsValid(evicted.uses_of_database)) {
+        count(my_counters().uses_dropped);
+    }
+}
+
+/** The counts saturate: a worker that is away for long must not make them wrap. */
+void add(std::uint32_t& count, std::uint32_t more) {
+    count = more > UINT32_MAX - count ? UINT32_MAX : count + more;
+}
+
+void note(MeterCell& cell, Code code) {
+    add(cell.by_code[static_cast<std::size_t>(code)], 1);
+    cell.uses_pending = 1;
+}
+
+}  // namespace
+
+Subject key_subject(const core::Uuid& key_id) {
+    Subject subject;
+    subject.kind = Subject::Kind::key;
+    memcpy(subject.id.data(), key_id.bytes.data(), key_id.bytes.size());
+    return subject;
+}
+
+Subject address_subject(const std::optional<core::Network>& client) {
+    std::array<std::uint8_t, 17> identity{};
+    std::size_t size = 1;
+    if (client) {
+        const core::Network network = core::unmapped(*client);
+        const bool ipv4 = network.family == core::Network::Family::ipv4;
+        identity[0] = static_cast<std::uint8_t>(network.family);
+        const std::size_t significant = ipv4 ? 4 : 8;  // one subscriber mostly has a whole IPv6 /64
+        std::copy_n(network.address.begin(), significant, identity.begin() + 1);
+        size += significant;
+    }
+    const core::Fingerprint hash =
+        core::siphash_128(area()->header->address_key, core::ByteView(identity).first(size));
+    Subject subject;
+    subject.kind = Subject::Kind::address;
+    subject.id = {hash.low, hash.high};
+    return subject;
+}
+
+std::optional<core::RateDecision> use(const Subject& subject, const std::optional<core::RateLimit>& limit,
+                                      TimestampTz now, std::int64_t cost,
+                                      const std::optional<core::Network>& client) {
+    if (area() == nullptr) {
+        return std::nullopt;
+    }
+    const Set set = set_of(subject);
+    Evicted evicted;
+    core::RateDecision decision;
+    SpinLockAcquire(set.mutex);
+    MeterCell& cell = find_or_make(set, subject, now, evicted);
+    cell.touched_at = now;
+    if (limit) {
+        decision = core::spend(cell.window, *limit, unix_us(now), cost);
+    }
+    if (subject.kind == Subject::Kind::key) {
+        note(cell, decision.allowed ? Code::valid : Code::rate_limited);
+        if (decision.allowed) {
+            cell.last_used_at = now;
+            cell.has_client = client.has_value();
+            if (client) {
+                cell.last_client = *client;
+            }
+        }
+    }
+    SpinLockRelease(set.mutex);
+    settle(evicted);
+    return decision;
+}
+
+void count_denial(const core::Uuid& key_id, Code code, TimestampTz now) {
+    if (area() == nullptr) {
+        return;
+    }
+    const Subject subject = key_subject(key_id);
+    const Set set = set_of(subject);
+    Evicted evicted;
+    SpinLockAcquire(set.mutex);
+    MeterCell& cell = find_or_make(set, subject, now, evicted);
+    cell.touched_at = now;
+    note(cell, code);
+    SpinLockRelease(set.mutex);
+    settle(evicted);
+}
+
+void prefetch(const Subject& subject) {
+    if (area() != nullptr) {
+        const Set set = set_of(subject);
+        __builtin_prefetch(set.mutex, 1);
+        __builtin_prefetch(&set.cells[set.first], 1);
+        __builtin_prefetch(&set.cells[set.first].touched_at, 1);
+    }
+}
+
+std::size_t take_uses(std::size_t& position, std::span<UseCounts> out) {
+    if (area() == nullptr) {
+        return 0;
+    }
+    const std::size_t sets = area()->meter.size() / meter_ways;
+    std::size_t taken = 0;
+    // At least one, where there is any left: an empty answer means the end.
+    for (; position < sets && taken + meter_ways <= out.size(); position++) {
+        const Set set = nth_set(position);
+        SpinLockAcquire(set.mutex);
+        for (MeterCell& cell : set.cells) {
+            if (cell.uses_pending != 0 && cell.database == MyDatabaseId) {
+                out[taken++] = uses_of(cell);
+                forget_uses(cell);
+            }
+        }
+        SpinLockRelease(set.mutex);
+    }
+    return taken;
+}
+
+void give_back(const UseCounts& uses) {
+    const TimestampTz now = GetCurrentTimestamp();
+    const Subject subject = key_subject(uses.key_id);
+    const Set set = set_of(subject);
+    Evicted evicted;
+    SpinLockAcquire(set.mutex);
+    MeterCell& cell = find_or_make(set, subject, now, evicted);
+    for (std::size_t i = 0; i < cell.by_code.size(); i++) {
+        add(cell.by_code[i], uses.by_code[i]);
+    }
+    if (uses.last_used_at > cell.last_used_at) {
+        cell.last_used_at = uses.last_used_at;
+        cell.has_client = uses.has_client;
+        cell.last_client = uses.last_client;
+    }
+    cell.uses_pending = 1;
+    SpinLockRelease(set.mutex);
+    settle(evicted);
+}
+
+}  // namespace apikey::shm

@@ -1,0 +1,24 @@
+#pragma once
+
+#include "core/proof_table.h"
+#include "pg/guard.h"
+
+/**
+ * What tokens have proven, for all databases of the server (core/proof_table.h). The fingerprint's key is
+ * drawn at every start and mixed with the database's OID. Only what cannot change is kept; the key's row is
+ * read at every validation, and an entry counts only if the row still holds the hash that the token matched.
+ */
+namespace apikey::shm {
+
+/** nullptr without shared memory. */
+const core::ProofTable* proof_cache();
+
+/** Of a token in the session's database. Needs shared memory. */
+core::Fingerprint fingerprint(std::string_view token);
+
+/** About a second: for ProofTable's time of last use. */
+inline std::uint32_t cache_tick(TimestampTz now) {
+    return static_cast<std::uint32_t>(now >> 20);
+}
+
+}  // namespace apikey::shm
