@@ -4,12 +4,13 @@
 #   make demo, make demo-stop                a private server that shows the life of a key
 #   make check                               every test, against private servers
 #   make check-STAGE                         one of them: see CHECK_STAGES
+#   make bench                               the benchmarks (25 minutes); BENCH='--quick --only roundtrip,…' for options
 #   make format                              lays out the C++ sources
 #
 # Variables: PG_CONFIG (which PostgreSQL), WERROR= (warnings are not errors).
 
 CHECK_STAGES = format lint tidy headers unit fuzz regress isolation pgtap tap
-HARNESS_GOALS := demo demo-stop format check $(CHECK_STAGES:%=check-%)
+HARNESS_GOALS := demo demo-stop format bench check $(CHECK_STAGES:%=check-%)
 
 harness_goals := $(filter $(HARNESS_GOALS),$(MAKECMDGOALS))
 pgxs_goals := $(filter-out $(HARNESS_GOALS),$(or $(MAKECMDGOALS),all))
@@ -44,6 +45,9 @@ $(CHECK_STAGES:%=check-%): check-%:
 
 format:
 	@test/bin/format
+
+bench:
+	@$(harness_environment) test/bench/run $(BENCH)
 
 else
 

@@ -1,0 +1,1 @@
+"""What the sections of the benchmarks have in common."""
