@@ -4,6 +4,7 @@
 import argparse
 import importlib
 import json
+import os
 import signal
 import sys
 import time
@@ -71,6 +72,7 @@ def main():
         return 0
     # A shell that runs this in the background has SIGINT ignored, and sends SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    Path("driver.pid").write_text(str(os.getpid()))
     return run(options)
 
 

@@ -36,7 +36,7 @@ def mixed(server, scripts, seconds, runs, variables=None, database="bench"):
     prefix = server.pin()
     try:
         for _ in range(runs):
-            with tempfile.TemporaryDirectory() as directory:
+            with tempfile.TemporaryDirectory(dir=os.getcwd()) as directory:
                 command = _start(directory, scripts.values(), 1, seconds, variables or {}, database, prefix)
                 _run(command[:-1] + ["-l", "--log-prefix=log", database], directory)
                 latencies = defaultdict(list)
@@ -64,7 +64,7 @@ def throughput(scripts, clients, seconds, rounds, variables=None, database="benc
             if callable(text):
                 found[name].append(text(seconds))
                 continue
-            with tempfile.TemporaryDirectory() as directory:
+            with tempfile.TemporaryDirectory(dir=os.getcwd()) as directory:
                 output = _run(_start(directory, [text], clients, seconds, variables or {}, database, []), directory)
             found[name].append(float(re.search(r"^tps = ([\d.]+)", output, re.MULTILINE).group(1)))
     return {name: found[name] for name in scripts}

@@ -11,12 +11,12 @@ INSERT INTO apikey.role (name, ttl, permissions, rate_limit, rate_window, refres
     ('bench_limited', '30 days', '{chat:*,dataset:*}', 1000000000, '1 minute', '24 hours');
 CREATE TABLE bench.source (token text NOT NULL);
 
-CREATE FUNCTION bench.issue(tokens integer) RETURNS void
+CREATE FUNCTION bench.issue(tokens integer, copies integer) RETURNS void
     LANGUAGE sql
 AS $$
     INSERT INTO bench.source
     SELECT token FROM (SELECT i.token FROM generate_series(1, tokens) n, apikey.issue('bench owner ' || n, 'bench_limited') i OFFSET 0) t,
-                      generate_series(1, 200) copy
+                      generate_series(1, copies) copy
      ORDER BY random()
 $$;
 
