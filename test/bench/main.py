@@ -46,6 +46,9 @@ def run(options):
         started = time.monotonic()
         try:
             section = importlib.import_module(f"sections.{name}").run(bench)
+        except report.NotMeasured as reason:
+            print(f"Not measured: {reason}", flush=True)
+            continue
         except Exception:
             traceback.print_exc()
             failed.append(name)

@@ -20,6 +20,10 @@ def number(value):
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
+class NotMeasured(Exception):
+    """Raised by a section that cannot be measured here, with the reason: older numbers of it stay."""
+
+
 class Section:
     """Tables of numbers, ratios with the target of each, and remarks."""
 

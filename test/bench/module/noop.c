@@ -75,7 +75,7 @@ Datum bench_nop_validate(PG_FUNCTION_ARGS)
     values[3] = CStringGetTextDatum("The key is valid.");
     values[4] = UUIDPGetDatum(id);
     values[5] = Int32GetDatum(1);
-    values[6] = CStringGetTextDatum("bench");
+    values[6] = CStringGetTextDatum("bench owner 1");
     values[7] = CStringGetTextDatum("bench_limited");
     values[8] = PointerGetDatum(construct_array(grants, 2, TEXTOID, -1, false, TYPALIGN_INT));
     values[9] = CStringGetTextDatum("live");

@@ -1,6 +1,6 @@
 """The proof cache: how much of a working set it holds, and the shared memory for each token held."""
 
-from lib.report import Section
+from lib.report import NotMeasured, Section
 
 HITS, MISSES, BYTES = "apikey_proof_cache_hits_total", "apikey_proof_cache_misses_total", "apikey_proof_cache_bytes"
 
@@ -9,8 +9,7 @@ def run(bench):
     section = Section("Proof cache: hits and memory")
     server = bench.server
     if not bench.remembers or not server.has("cache_entries") or server.value("SELECT to_regclass('apikey.metrics') IS NOT NULL") != "t":
-        section.note("Not measured: this version has no proof cache, or no metrics.")
-        return section
+        raise NotMeasured("this version has no proof cache, or no metrics")
     before = server.value("SELECT setting FROM pg_settings WHERE name = 'apikey.cache_entries'", "postgres")
     entries = 1024 if bench.quick else 16_384
     bench.fixture.tokens("jwt", entries)
@@ -24,7 +23,7 @@ def run(bench):
     section.table(("fill", "distinct tokens", "hit ratio of the second pass", "tokens held", "bytes for each token held"),
                   [(f"{fill:.0%}", tokens, f"{ratio:.4f}", held, size / max(1, held)) for fill, tokens, ratio, held, _ in rows])  # fmt: skip
     at_sixty = rows[1]
-    section.ratio("bytes ÷ entries", size / entries, at_most=64, digits=1)
+    section.ratio("bytes ÷ entries", round(size / entries, 1), at_most=64, digits=1)
     section.ratio("hit ratio at 60 % fill", at_sixty[2], at_least=0.99, digits=4)
     section.ratio("bytes ÷ tokens held, at 60 % fill", size / max(1, at_sixty[3]), at_most=110, digits=1)
     section.note(f"apikey.cache_entries = {entries:,}; {size:,} bytes of shared memory.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lib import stats
 from lib.redis import Redis
-from lib.report import Section
+from lib.report import NotMeasured, Section
 
 CLIENT = Path("bench/node/client.mjs")
 AT_ONCE = 16
@@ -26,8 +26,7 @@ TARGETS = {"database": 25, "redis": 10, "memory": 5}
 def run(bench):
     section = Section("From Node.js, 16 at once")
     if not Path("bench/node/node_modules").is_dir():
-        section.note("Not measured: npm could not install the packages.")
-        return section
+        raise NotMeasured("npm could not install the packages")
     bench.fixture.warm("jwt", 64)
     bench.server.sql("DROP DATABASE IF EXISTS better_auth", "postgres")
     bench.server.sql("CREATE DATABASE better_auth", "postgres")
