@@ -3,6 +3,7 @@
 -- there before the data, and pg_restore -j loads the tables of an extension in any order.
 
 CREATE TABLE apikey.key (
+    -- What every validation reads comes first: taking a row apart costs by the column.
     key_id uuid NOT NULL,
     generation integer NOT NULL DEFAULT 1,
     owner text NOT NULL,
@@ -10,31 +11,33 @@ CREATE TABLE apikey.key (
     state text NOT NULL DEFAULT 'active',
     issued_at timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
-    name text,
-    format text NOT NULL,
     environment text NOT NULL,
+    token_hash bytea NOT NULL,
+    previous_hash bytea,
+    previous_expires_at timestamptz,
+    previous_valid_until timestamptz,
     permissions text[],
     allowed_cidrs cidr[],
+    rate_limit bigint,
+    rate_window interval,
+    revoked_at timestamptz,
+    revocation_reason text,
+    disabled_at timestamptz,
     metadata jsonb NOT NULL DEFAULT '{}',
+    name text,
+    format text NOT NULL,
     ttl interval,
     kid text COLLATE "C",
-    token_hash bytea NOT NULL,
     token_salt bytea NOT NULL,
     token_iterations integer NOT NULL,
     token_tag bytea NOT NULL,
     previous_kid text COLLATE "C",
-    previous_hash bytea,
     previous_salt bytea,
     previous_iterations integer,
     previous_tag bytea,
-    previous_expires_at timestamptz,
-    previous_valid_until timestamptz,
     master_key_fingerprint bytea NOT NULL,
     idempotency_key text,
     idempotency_digest bytea,
-    revoked_at timestamptz,
-    revocation_reason text,
-    disabled_at timestamptz,
     disabled_reason text,
     created_at timestamptz NOT NULL DEFAULT now(),
     created_by name NOT NULL DEFAULT session_user,
@@ -48,6 +51,9 @@ CREATE TABLE apikey.key (
     CONSTRAINT key_permissions_check CHECK (permissions IS NULL OR (apikey.is_grant_list(permissions) AND cardinality(permissions) > 0)),
     CONSTRAINT key_allowed_cidrs_check CHECK (allowed_cidrs IS NULL OR (cardinality(allowed_cidrs) > 0 AND array_ndims(allowed_cidrs) = 1 AND array_position(allowed_cidrs, NULL) IS NULL)),
     CONSTRAINT key_metadata_check CHECK (jsonb_typeof(metadata) = 'object' AND octet_length(metadata::text) <= 8192),
+    CONSTRAINT key_rate_limit_check CHECK (rate_limit > 0),
+    CONSTRAINT key_rate_window_check CHECK (rate_window >= interval '1 second' AND rate_window <= interval '31 days'),
+    CONSTRAINT key_rate_check CHECK (rate_window IS NULL OR rate_limit IS NOT NULL),
     CONSTRAINT key_ttl_check CHECK (ttl > interval '0' AND ttl <= interval '100 years'),
     CONSTRAINT key_issued_at_check CHECK (isfinite(issued_at)),
     CONSTRAINT key_expires_at_check CHECK (isfinite(expires_at) AND expires_at < '9999-12-31 00:00:00+00'),
@@ -75,6 +81,8 @@ COMMENT ON COLUMN apikey.key.master_key_fingerprint IS 'Says under which master 
 COMMENT ON COLUMN apikey.key.state IS 'active, disabled or revoked; expired and superseded follow from the times. Setting it to revoked with plain SQL revokes the key';
 COMMENT ON COLUMN apikey.key.permissions IS 'The key''s own narrowing of its role''s permissions; NULL: all of the role''s';
 COMMENT ON COLUMN apikey.key.allowed_cidrs IS 'Client networks that may use the key; NULL: any';
+COMMENT ON COLUMN apikey.key.rate_limit IS 'The key''s own limit of requests for each rate_window; NULL: its role''s';
+COMMENT ON COLUMN apikey.key.rate_window IS 'The window of the key''s own limit; NULL: its role''s window, or one minute';
 COMMENT ON COLUMN apikey.key.ttl IS 'The key''s own time to live, where issue() was given one; NULL: its role''s at each refresh';
 COMMENT ON COLUMN apikey.key.token_hash IS 'PBKDF2-HMAC-SHA256 over an HMAC of the token that is keyed from the master key';
 COMMENT ON COLUMN apikey.key.token_tag IS 'Keyed 64-bit tag of the token, compared before the slow hash';

@@ -73,6 +73,14 @@ BEGIN
             MESSAGE = format('the grace of key %s''s previous generation is over', OLD.key_id),
             HINT = 'It can be prolonged only while it lasts: a superseded token stays superseded.';
     END IF;
+    IF NEW.generation = OLD.generation AND NEW.expires_at > OLD.expires_at AND OLD.expires_at <= clock_timestamp()
+       AND EXISTS (SELECT FROM apikey.signing_key s WHERE s.kid = OLD.kid AND s.state = 'retired') THEN
+        -- Retiring has revoked what was live then; what had expired must not come to life later.
+        RAISE EXCEPTION USING
+            ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('key %s has expired, and the key that signed it is retired', OLD.key_id),
+            HINT = 'Issue a new key.';
+    END IF;
     IF NEW.state = 'revoked' AND OLD.state <> 'revoked' THEN
         NEW.revoked_at := coalesce(NEW.revoked_at, clock_timestamp());
         NEW.revocation_reason := coalesce(NEW.revocation_reason, 'UNSPECIFIED');

@@ -3,7 +3,7 @@
 CREATE VIEW apikey.keys AS
     SELECT k.key_id, k.generation, k.owner, k.name, k.role,
            CASE WHEN k.state <> 'active' THEN k.state WHEN k.expires_at <= clock_timestamp() THEN 'expired' ELSE 'active' END AS state,
-           k.format, k.environment, k.permissions, k.allowed_cidrs, k.metadata, k.kid,
+           k.format, k.environment, k.permissions, k.allowed_cidrs, k.rate_limit, k.rate_window, k.metadata, k.kid,
            k.created_at, k.created_by, k.issued_at, 
            -- In UTC, as the library reckons: no time zone's 23-hour day moves it.
            CASE WHEN r.refresh_window IS NULL THEN k.expires_at
@@ -97,9 +97,9 @@ BEGIN
         RETURN NEXT 'UPDATE (name, ttl, permissions, rate_limit, rate_window, refresh_window, format, issuable_by, description) ON apikey.role';
         RETURN NEXT 'DELETE ON apikey.role';
         RETURN NEXT 'SELECT (key_id, generation, owner, role, state, issued_at, expires_at, name, format, environment, permissions, allowed_cidrs, '
-                    'metadata, ttl, kid, previous_kid, previous_expires_at, previous_valid_until, idempotency_key, revoked_at, revocation_reason, '
+                    'rate_limit, rate_window, metadata, ttl, kid, previous_kid, previous_expires_at, previous_valid_until, idempotency_key, revoked_at, revocation_reason, '
                     'disabled_at, disabled_reason, created_at, created_by) ON apikey.key';
-        RETURN NEXT 'UPDATE (owner, role, state, expires_at, name, environment, permissions, allowed_cidrs, metadata, ttl, previous_valid_until, '
+        RETURN NEXT 'UPDATE (owner, role, state, expires_at, name, environment, permissions, allowed_cidrs, rate_limit, rate_window, metadata, ttl, previous_valid_until, '
                     'revocation_reason, disabled_reason) ON apikey.key';
         RETURN NEXT 'DELETE ON apikey.key';
         RETURN NEXT 'SELECT (kid, algorithm, state, public_key, created_at, activated_at, verify_only_at, retired_at) ON apikey.signing_key';

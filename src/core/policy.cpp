@@ -36,7 +36,7 @@ ForbiddenBy forbidden_by(const KeyFacts& key, const Request& request) {
 }  // namespace
 
 Decision decide(const KeyFacts& key, const Request& request) {
-    if (key.state == KeyState::revoked || key.signing_key_retired) {
+    if (key.state == KeyState::revoked) {
         return {Code::revoked, ForbiddenBy::nothing};
     }
     if (key.state == KeyState::disabled) {

@@ -22,7 +22,6 @@ enum class Position : std::uint8_t { current, previous, older };
 
 struct KeyFacts {
     KeyState state = KeyState::active;
-    bool signing_key_retired = false;  ///< counts as revoked
     Position position = Position::current;
     Instant expires_at;             ///< the row's
     Instant generation_expires_at;  ///< this token's generation's; the earlier of the two counts

@@ -8,8 +8,9 @@ namespace {
 
 using flow::Verdict;
 
-flow::Query query_from(FunctionCallInfo fcinfo) {
+flow::Query query_from(FunctionCallInfo fcinfo, shm::Operation operation) {
     flow::Query query;
+    query.operation = operation;
     query.token = pg::text_argument(fcinfo, 0);
     query.permission = pg::text_argument(fcinfo, 1);
     if (!PG_ARGISNULL(2)) {
@@ -74,6 +75,18 @@ Datum composite(FunctionCallInfo fcinfo, const Verdict& verdict) {
         set(v_metadata, key.metadata);
         set(v_expires_at, TimestampTzGetDatum(verdict.expires_at));
     }
+    if (verdict.anonymous && verdict.code != core::Code::missing) {
+        set(v_role, pg::text_datum("free"));
+        set(v_permissions, pg::text_array_datum(verdict.permissions));
+    }
+    if (verdict.limit) {
+        set(v_rate_limit, Int64GetDatum(verdict.limit->limit));
+        set(v_rate_remaining, Int64GetDatum(verdict.rate.remaining));
+        set(v_rate_reset, pg::interval_datum(verdict.rate.reset_us));
+        if (verdict.rate.retry_after_us) {
+            set(v_retry_after, pg::interval_datum(*verdict.rate.retry_after_us));
+        }
+    }
     if (!verdict.detail.empty()) {
         set(v_detail, pg::jsonb_datum(verdict.detail.text()));
     }
@@ -86,15 +99,19 @@ Datum composite(FunctionCallInfo fcinfo, const Verdict& verdict) {
 using namespace apikey;
 
 PG_ENTRY(apikey_validate) {
-    return entry::composite(fcinfo, flow::validate(entry::query_from(fcinfo), flow::Extent::full));
+    return entry::composite(
+        fcinfo, flow::validate(entry::query_from(fcinfo, shm::Operation::validate), flow::Extent::full));
 }
 
 PG_ENTRY(apikey_check_token) {
-    return BoolGetDatum(flow::validate(entry::query_from(fcinfo), flow::Extent::code_only).valid());
+    return BoolGetDatum(
+        flow::validate(entry::query_from(fcinfo, shm::Operation::check_token), flow::Extent::code_only)
+            .valid());
 }
 
 PG_ENTRY(apikey_require) {
-    const flow::Verdict verdict = flow::validate(entry::query_from(fcinfo), flow::Extent::full);
+    const flow::Verdict verdict =
+        flow::validate(entry::query_from(fcinfo, shm::Operation::require), flow::Extent::full);
     if (!verdict.valid()) {
         throw flow::denial(verdict.code, verdict.key ? std::optional(verdict.key->key_id) : std::nullopt,
                            verdict.detail);

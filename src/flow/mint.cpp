@@ -81,11 +81,11 @@ std::optional<core::SecretBytes> mint_again(const store::KeyRow& key, Snapshot s
     const TokenFacts facts = {key.key_id,      key.generation,  key.owner,     key.role,      key.format,
                               key.environment, key.permissions, key.issued_at, key.expires_at};
     auto token =
-        core::make_jwt(claims_of(facts, keys, key.stored.salt), store::unseal(*signing_key, keys), key.kid);
+        core::make_jwt(claims_of(facts, keys, key.hashed.salt), store::unseal(*signing_key, keys), key.kid);
     const auto hash =
-        core::hash_token(keys, core::text_of(token), key.stored.salt,
-                         static_cast<std::uint32_t>(key.stored.iterations), pg::throw_if_interrupted);
-    if (!core::equal_constant_time(hash, key.stored.hash)) {
+        core::hash_token(keys, core::text_of(token), key.hashed.salt,
+                         static_cast<std::uint32_t>(key.hashed.iterations), pg::throw_if_interrupted);
+    if (!core::equal_constant_time(hash, key.token_hash)) {
         return std::nullopt;
     }
     return token;

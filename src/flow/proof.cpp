@@ -1,8 +1,13 @@
+#include <cstring>
+
 #include "core/crypto.h"
+#include "core/jws.h"
 #include "core/token.h"
 #include "flow/proof.h"
 #include "pg/datum.h"
 #include "store/master_key.h"
+#include "shm/counters.h"
+#include "shm/proof_cache.h"
 #include "store/signing_keys.h"
 
 namespace apikey::flow {
@@ -24,20 +29,41 @@ struct Presented {
     std::int32_t generation = 0;
 };
 
-/** Which stored generation the token claims to be, if its hash is kept. */
-const store::StoredHash* stored_hash(const store::KeyRow& key, std::int32_t generation) {
+/** Where a generation is whose hash the row keeps. */
+std::optional<Position> kept_position(const store::KeyHead& key, std::int32_t generation) {
     if (generation == key.generation) {
-        return &key.stored;
+        return Position::current;
     }
     if (key.previous && generation == key.generation - 1) {
-        return &key.previous->stored;
+        return Position::previous;
     }
-    return nullptr;
+    return std::nullopt;
+}
+
+core::ByteView kept_hash(const store::KeyHead& key, Position position) {
+    return position == Position::current ? key.token_hash : key.previous->token_hash;
+}
+
+std::uint64_t hash_tag(core::ByteView hash) {
+    std::uint64_t tag = 0;
+    memcpy(&tag, hash.data(), std::min(sizeof(tag), hash.size()));
+    return tag;
+}
+
+/** The token is the one whose hash the row, already in proof.key, keeps at `position`. */
+void accept(Proof& proof, std::int32_t generation, Position position) {
+    const store::KeyHead& key = *proof.key;
+    const auto hash = kept_hash(key, position);
+    proof.code = Code::valid;
+    proof.generation = generation;
+    proof.position = position;
+    proof.generation_expires_at = position == Position::current ? key.expires_at : key.previous->expires_at;
+    std::copy_n(hash.begin(), std::min(hash.size(), proof.matched_hash.size()), proof.matched_hash.begin());
 }
 
 enum class HashMatch { yes, no, unavailable };
 
-HashMatch match_tag(const store::KeyRow& key, const store::StoredHash& stored, std::string_view token,
+HashMatch match_tag(const store::KeyRow& key, core::ByteView tag, std::string_view token,
                     const core::MasterKeys*& keys) {
     const auto& master = store::load_master_key();
     if (master.state != store::MasterKeyState::ok) {
@@ -48,19 +74,19 @@ HashMatch match_tag(const store::KeyRow& key, const store::StoredHash& stored, s
         store::log_master_key_mismatch();
         return HashMatch::unavailable;
     }
-    return core::equal_constant_time(core::token_tag(*keys, token), stored.tag) ? HashMatch::yes
-                                                                                : HashMatch::no;
+    return core::equal_constant_time(core::token_tag(*keys, token), tag) ? HashMatch::yes : HashMatch::no;
 }
 
-bool match_hash(const store::StoredHash& stored, std::string_view token, const core::MasterKeys& keys) {
-    const auto hash = core::hash_token(
-        keys, token, stored.salt, static_cast<std::uint32_t>(stored.iterations), pg::throw_if_interrupted);
-    return core::equal_constant_time(hash, stored.hash);
+bool match_hash(core::ByteView stored, const store::HashParameters& how, std::string_view token,
+                const core::MasterKeys& keys) {
+    const auto hash = core::hash_token(keys, token, how.salt, static_cast<std::uint32_t>(how.iterations),
+                                       pg::throw_if_interrupted);
+    return core::equal_constant_time(hash, stored);
 }
 
 /** The signature of a JWT under the key that its header names. */
 Code verify_signature(const core::JwtToken& jwt, std::string_view expected_kid, Snapshot snapshot,
-                      const core::MasterKeys* keys, bool& retired) {
+                      const core::MasterKeys* keys, bool* retired = nullptr) {
     const auto& header = jwt.jws.header;
     if (!expected_kid.empty() && header.kid != expected_kid) {
         return Code::signature_invalid;
@@ -69,7 +95,9 @@ Code verify_signature(const core::JwtToken& jwt, std::string_view expected_kid, 
     if (!row || row->algorithm != header.algorithm) {
         return Code::signature_invalid;
     }
-    retired = row->state == store::SigningKeyState::retired;
+    if (retired != nullptr) {
+        *retired = row->state == store::SigningKeyState::retired;
+    }
     const core::SigningKey* key = store::verification_key(*row, keys);
     if (key == nullptr) {
         return Code::unavailable;
@@ -79,7 +107,7 @@ Code verify_signature(const core::JwtToken& jwt, std::string_view expected_kid, 
 }
 
 /** An older generation than the row keeps hashes of. */
-Proof prove_by_signature(const Presented& presented, store::KeyRow key, Snapshot snapshot) {
+Proof prove_by_signature(const Presented& presented, const store::KeyRow& key, Snapshot snapshot) {
     if (presented.jwt == nullptr) {
         return refuse(Code::signature_invalid,
                       "the token is of an older generation, whose hash is no longer kept");
@@ -89,7 +117,7 @@ Proof prove_by_signature(const Presented& presented, store::KeyRow key, Snapshot
         keys = store::load_master_key().keys;
     }
     bool retired = false;
-    const Code code = verify_signature(*presented.jwt, {}, snapshot, keys, retired);
+    const Code code = verify_signature(*presented.jwt, {}, snapshot, keys, &retired);
     if (code != Code::valid) {
         return refuse(code, {});
     }
@@ -103,17 +131,18 @@ Proof prove_by_signature(const Presented& presented, store::KeyRow key, Snapshot
     proof.generation_expires_at =
         pg::timestamp(core::Instant(std::chrono::seconds(presented.jwt->claims.expires_at)));
     proof.by_signature_alone = true;
-    proof.key = std::move(key);
+    proof.key = key;
     return proof;
 }
 
-Proof prove_by_hash(const Presented& presented, std::string_view token, store::KeyRow key,
-                    Snapshot snapshot) {
-    const store::StoredHash stored = *stored_hash(key, presented.generation);
+Proof prove_by_hash(const Presented& presented, std::string_view token, const store::KeyRow& key,
+                    Position position, Snapshot snapshot) {
+    const bool current = position == Position::current;
+    const store::HashParameters& how = current ? key.hashed : key.previous_hashed;
     const core::MasterKeys* keys = nullptr;
     // The tag comes first because it is cheap: a forgery that names a known key id costs neither a signature
     // check nor a slow hash.
-    switch (match_tag(key, stored, token, keys)) {
+    switch (match_tag(key, how.tag, token, keys)) {
         case HashMatch::unavailable:
             return refuse(Code::unavailable, "the master key cannot be used; the server log says why");
         case HashMatch::no:
@@ -121,44 +150,54 @@ Proof prove_by_hash(const Presented& presented, std::string_view token, store::K
         case HashMatch::yes:
             break;
     }
-    const bool current = presented.generation == key.generation;
     Proof proof;
     if (presented.jwt != nullptr) {
-        const auto kid = current ? key.kid : key.previous->kid;
-        const Code code = verify_signature(*presented.jwt, kid, snapshot, keys, proof.signing_key_retired);
+        const auto kid = current ? key.kid : key.previous_kid;
+        const Code code = verify_signature(*presented.jwt, kid, snapshot, keys);
         if (code != Code::valid) {
             return refuse(code, {});
         }
     }
-    if (!match_hash(stored, token, *keys)) {
+    if (!match_hash(kept_hash(key, position), how, token, *keys)) {
         return refuse(Code::signature_invalid, {});
     }
-    proof.code = Code::valid;
-    proof.generation = presented.generation;
-    proof.position = current ? Position::current : Position::previous;
-    proof.generation_expires_at = current ? key.expires_at : key.previous->expires_at;
-    std::copy(stored.hash.begin(), stored.hash.end(), proof.matched_hash.begin());
-    proof.key = std::move(key);
+    proof.key = key;
+    accept(proof, presented.generation, position);
     return proof;
 }
 
-}  // namespace
-
-core::KeyFacts facts_of(const Proof& proof, const store::KeyRow& key, core::Position position) {
-    core::KeyFacts facts;
-    facts.state = key.state;
-    facts.signing_key_retired = proof.signing_key_retired;
-    facts.position = position;
-    facts.expires_at = pg::instant(key.expires_at);
-    facts.generation_expires_at = pg::instant(proof.generation_expires_at);
-    facts.grace_ends_at = key.previous ? pg::instant(key.previous->valid_until) : core::Instant();
-    facts.environment = key.environment;
-    return facts;
+/** A token that has proven itself before, if the row still holds the hash that it matched then. False, with
+ * nothing in `proof`, when it has to prove itself again. */
+bool recall(const core::Fingerprint& token, Snapshot snapshot, std::uint32_t tick, Proof& proof) {
+    const core::ProofTable& cache = *shm::proof_cache();
+    const auto proven = cache.find(token, tick);
+    if (!proven) {
+        return false;
+    }
+    store::RowHint hint = proven->row_hint;
+    store::KeyHead& key = proof.key.emplace();
+    if (store::find_key_head(snapshot, proven->key_id, hint, key)) {
+        if (hint != proven->row_hint) {
+            cache.update_row_hint(token, hint);
+        }
+        const auto position = kept_position(key, proven->generation);
+        if (position && hash_tag(kept_hash(key, *position)) == proven->hash_tag) {
+            accept(proof, proven->generation, *position);
+            return true;
+        }
+    }
+    proof.key.reset();
+    return false;
 }
 
-Proof prove(std::string_view token, Snapshot snapshot) {
+/** Parse → look up → signature → hash. */
+Proof prove_from_scratch(std::string_view token, Snapshot snapshot) {
     const core::ParsedToken parsed = core::parse_token(token);
     if (const auto* failure = std::get_if<core::TokenFailure>(&parsed)) {
+        const bool opaque = token.starts_with(core::opaque_prefix);
+        if (!opaque) {
+            shm::count(shm::my_counters().jwt_decode_failures);
+        }
         const bool checksum = failure->error == core::TokenError::checksum;
         return refuse(checksum ? Code::signature_invalid : Code::malformed, failure->why);
     }
@@ -169,18 +208,67 @@ Proof prove(std::string_view token, Snapshot snapshot) {
         const auto& opaque = std::get<core::OpaqueToken>(parsed);
         presented = {nullptr, opaque.key_id, opaque.generation};
     }
-    auto key = store::find_key(snapshot, presented.key_id);
-    if (!key) {
-        return refuse(Code::not_found, {});
+    Proof proof;
+    if (const auto key = store::find_key(snapshot, presented.key_id)) {
+        const auto position = kept_position(*key, presented.generation);
+        const bool is_jwt = presented.jwt != nullptr;
+        if (presented.generation > key->generation || is_jwt != (key->format == "jwt")) {
+            proof = refuse(Code::signature_invalid, {});
+        } else if (position) {
+            proof = prove_by_hash(presented, token, *key, *position, snapshot);
+        } else {
+            proof = prove_by_signature(presented, *key, snapshot);
+        }
+    } else {
+        proof = refuse(Code::not_found, {});
     }
-    const bool is_jwt = presented.jwt != nullptr;
-    if (presented.generation > key->generation || is_jwt != (key->format == "jwt")) {
-        return refuse(Code::signature_invalid, {});
+    if (proof.code != Code::valid) {
+        proof.claimed_key_id = presented.key_id;
+        proof.generation = presented.generation;
     }
-    if (stored_hash(*key, presented.generation) == nullptr) {
-        return prove_by_signature(presented, std::move(*key), snapshot);
+    return proof;
+}
+
+/** Signatures alone are not remembered: they prove less than the stored hash does. */
+void remember(const core::Fingerprint& token, const Proof& proof, std::uint32_t tick) {
+    if (proof.code != Code::valid || proof.by_signature_alone) {
+        return;
     }
-    return prove_by_hash(presented, token, std::move(*key), snapshot);
+    const core::ProvenToken proven{proof.key->key_id, proof.generation, hash_tag(proof.matched_hash), 0};
+    if (shm::proof_cache()->insert(token, proven, tick) == core::Inserted::evicted) {
+        shm::count(shm::my_counters().cache_evictions);
+    }
+}
+
+}  // namespace
+
+core::KeyFacts facts_of(const Proof& proof, const store::KeyHead& key, core::Position position) {
+    core::KeyFacts facts;
+    facts.state = key.state;
+    facts.position = position;
+    facts.expires_at = pg::instant(key.expires_at);
+    facts.generation_expires_at = pg::instant(proof.generation_expires_at);
+    facts.grace_ends_at = key.previous ? pg::instant(key.previous->valid_until) : core::Instant();
+    facts.environment = key.environment;
+    return facts;
+}
+
+Proof prove(std::string_view token, Snapshot snapshot, TimestampTz now) {
+    if (shm::proof_cache() == nullptr || token.size() > core::max_jws_size) {
+        return prove_from_scratch(token, snapshot);
+    }
+    const core::Fingerprint fingerprint = shm::fingerprint(token);
+    const std::uint32_t tick = shm::cache_tick(now);
+    shm::Counters& counters = shm::my_counters();
+    Proof proof;
+    if (recall(fingerprint, snapshot, tick, proof)) {
+        shm::count(counters.cache_hits);
+        return proof;
+    }
+    shm::count(counters.cache_misses);
+    proof = prove_from_scratch(token, snapshot);
+    remember(fingerprint, proof, tick);
+    return proof;
 }
 
 }  // namespace apikey::flow

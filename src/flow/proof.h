@@ -12,14 +12,15 @@ struct Proof {
      * else: it proves nothing, and `key` is empty. */
     core::Code code = core::Code::malformed;
     std::string why;  ///< English, for the verdict's detail; never a part of the token
-    std::optional<store::KeyRow> key;
-    std::int32_t generation = 0;
+    std::optional<store::KeyHead> key;
+    /** What a token that proves nothing claims to be, for the audit trail: anybody can write that. */
+    std::optional<core::Uuid> claimed_key_id;
+    std::int32_t generation = 0;  ///< claimed, or proven
     core::Position position = core::Position::current;
     TimestampTz generation_expires_at = 0;
     /** An older generation's JWT, whose hash is no longer kept. Whoever stole a signing key can make one, so
      * it must not cause a change. */
     bool by_signature_alone = false;
-    bool signing_key_retired = false;
     /** The stored hash that the token matched: tells after a row lock was waited for which generation the
      * token is by then. */
     std::array<std::uint8_t, 32> matched_hash{};
@@ -30,9 +31,13 @@ struct Proof {
  * `position` where the token is in it, which may be later than the proof. Without the address rule: that
  * needs a client.
  */
-core::KeyFacts facts_of(const Proof& proof, const store::KeyRow& key, core::Position position);
+core::KeyFacts facts_of(const Proof& proof, const store::KeyHead& key, core::Position position);
 
-/** Any bytes. Reads with `snapshot`; writes nothing; raises for no token. */
-Proof prove(std::string_view token, Snapshot snapshot);
+/**
+ * Any bytes. Reads with `snapshot`; writes no table; raises for no token. A token that the proof cache knows
+ * is proven by the key's row alone, if that still holds the hash that the token matched; any other is
+ * parsed, and its signature and hash checked, and remembered. `now` only dates the use of the cache.
+ */
+Proof prove(std::string_view token, Snapshot snapshot, TimestampTz now);
 
 }  // namespace apikey::flow

@@ -22,18 +22,18 @@ using core::Code;
 using core::Position;
 
 /** Which generation the proven token is of the row as it is now, after the wait for its lock. */
-Position position_now(const Proof& proof, const store::KeyRow& key) {
-    if (core::equal_constant_time(proof.matched_hash, key.stored.hash)) {
+Position position_now(const Proof& proof, const store::KeyHead& key) {
+    if (core::equal_constant_time(proof.matched_hash, key.token_hash)) {
         return Position::current;
     }
-    if (key.previous && core::equal_constant_time(proof.matched_hash, key.previous->stored.hash)) {
+    if (key.previous && core::equal_constant_time(proof.matched_hash, key.previous->token_hash)) {
         return Position::previous;
     }
     return Position::older;
 }
 
 /** Everything that validation would refuse as well, but the client's address, which is not known here. */
-void refuse_unless_good(const Proof& proof, const store::KeyRow& key, Position position) {
+void refuse_unless_good(const Proof& proof, const store::KeyHead& key, Position position) {
     const auto environments = accepted_environments();
     const core::KeyFacts facts = facts_of(proof, key, position);
     core::Request request;
@@ -124,7 +124,7 @@ Issued refresh(std::optional<std::string_view> token) {
     Proof proof;
     {
         const store::LatestSnapshot snapshot;
-        proof = prove(*token, snapshot);
+        proof = prove(*token, snapshot, GetCurrentTimestamp());
     }
     if (proof.code != Code::valid) {
         throw denial(proof.code, std::nullopt, {});

@@ -2,9 +2,13 @@
 #include "core/permission_expression.h"
 #include "flow/lifetime.h"
 #include "flow/validate.h"
+#include "pg/clock.h"
 #include "pg/datum.h"
 #include "pg/failure.h"
 #include "pg/settings.h"
+#include "shm/area.h"
+#include "shm/counters.h"
+#include "shm/meter.h"
 #include "store/roles.h"
 #include "store/snapshot.h"
 
@@ -13,7 +17,7 @@ namespace {
 
 using core::Code;
 
-core::Decision decide(const Proof& proof, const Query& query) {
+core::Decision decide(const Proof& proof, const Query& query, TimestampTz now) {
     const auto& key = *proof.key;
     std::vector<core::Network> allowed;
     if (key.allowed_cidrs) {
@@ -24,7 +28,7 @@ core::Decision decide(const Proof& proof, const Query& query) {
     facts.has_address_rule = key.allowed_cidrs.has_value();
     facts.allowed = allowed;
     core::Request request;
-    request.now = pg::now();
+    request.now = pg::instant(now);
     request.client = query.client;
     request.environments = environments;
     return core::decide(facts, request);
@@ -73,13 +77,247 @@ core::JsonWriter explain(const core::Decision& decision, const Proof& proof) {
     return detail;
 }
 
-bool any_grants(std::span<const std::string_view> grants, std::string_view permission) {
-    for (const auto grant : grants) {
-        if (core::grants(grant, permission)) {
-            return true;
+/** What a permission is asked of: the role's grants, and the key's own narrowing of them. */
+struct Grants {
+    std::vector<std::string_view> role;
+    std::optional<std::vector<std::string_view>> narrowing;
+
+    bool grant(std::string_view permission) const {
+        const auto granted_by = [&](const std::vector<std::string_view>& grants) {
+            return std::any_of(grants.begin(), grants.end(),
+                               [&](std::string_view grant) { return core::grants(grant, permission); });
+        };
+        return granted_by(role) && (!narrowing || granted_by(*narrowing));
+    }
+    std::vector<std::string> effective() const {
+        std::optional<std::span<const std::string_view>> narrowed;
+        if (narrowing) {
+            narrowed = *narrowing;
+        }
+        return core::effective_permissions(role, narrowed);
+    }
+};
+
+Grants grants_of(const std::optional<store::RoleRow>& role, const std::optional<Datum>& narrowing) {
+    Grants grants;
+    if (role) {
+        grants.role = pg::text_array(role->permissions);
+    }
+    if (narrowing) {
+        grants.narrowing = pg::text_array(*narrowing);
+    }
+    return grants;
+}
+
+/** The permission that is asked for: one, or an expression of several. */
+class Requirement {
+  public:
+    explicit Requirement(std::optional<std::string_view> required) : text_(required) {
+        if (text_ && !core::is_valid_permission(*text_)) {
+            expression_ = core::PermissionExpression::parse(*text_);
         }
     }
-    return false;
+    bool any() const { return text_.has_value(); }
+
+    /** Sets code and detail when the grants do not satisfy it. */
+    void check(const Grants& grants, Verdict& verdict) const {
+        if (text_ && !expression_) {
+            if (!grants.grant(*text_)) {
+                const std::array<std::string, 1> missing = {std::string(*text_)};
+                deny(verdict, missing, {});
+            }
+            return;
+        }
+        if (expression_) {
+            const auto result = expression_->evaluate([&](std::string_view p) { return grants.grant(p); });
+            if (!result.satisfied) {
+                deny(verdict, result.missing, result.forbidden);
+            }
+        }
+    }
+
+  private:
+    void deny(Verdict& verdict, std::span<const std::string> missing,
+              std::span<const std::string> forbidden) const {
+        verdict.code = Code::insufficient_permissions;
+        verdict.detail.add("required", *text_).add("missing", missing);
+        if (!forbidden.empty()) {
+            verdict.detail.add("forbidden", forbidden);
+        }
+    }
+
+    std::optional<std::string_view> text_;
+    std::optional<core::PermissionExpression> expression_;
+};
+
+/** Months of 30 days, as PostgreSQL compares intervals. */
+std::int64_t microseconds(const Interval& interval) {
+    return interval.time + (std::int64_t(interval.month) * DAYS_PER_MONTH + interval.day) * USECS_PER_DAY;
+}
+
+/** The key's own limit, else its role's. */
+std::optional<core::RateLimit> limit_of(const std::optional<store::RoleRow>& role,
+                                        const store::KeyHead* key) {
+    const bool own = key != nullptr && key->rate_limit;
+    const auto limit = own ? key->rate_limit : role ? role->rate_limit : std::nullopt;
+    if (!limit) {
+        return std::nullopt;
+    }
+    const Interval* window = own && key->rate_window != nullptr ? key->rate_window
+                             : role                             ? role->rate_window
+                                                                : nullptr;
+    return core::RateLimit{*limit, window == nullptr ? USECS_PER_MINUTE : microseconds(*window)};
+}
+
+/** The last check, and the only one that a good answer changes something for. */
+void spend(const shm::Subject& subject, const std::optional<core::RateLimit>& limit, const Query& query,
+           TimestampTz now, Verdict& verdict) {
+    if (limit) {
+        shm::require_area("a rate limit");
+    }
+    const auto decision = shm::use(subject, limit, now, query.cost, query.client);
+    if (!limit || !decision) {
+        return;
+    }
+    verdict.limit = limit;
+    verdict.rate = *decision;
+    if (!decision->allowed) {
+        verdict.code = Code::rate_limited;
+        verdict.detail.add("limit", limit->limit);
+        if (decision->retry_after_us) {
+            constexpr std::int64_t second = USECS_PER_SEC;
+            verdict.detail.add("retry_after", (*decision->retry_after_us + second - 1) / second);
+        } else {
+            verdict.detail.add("reason", "the cost is above the limit");
+        }
+    }
+}
+
+void describe(Verdict& verdict, const Proof& proof, const std::optional<store::RoleRow>& role,
+              const Grants& grants) {
+    const store::KeyHead& key = *proof.key;
+    verdict.expires_at = std::min(key.expires_at, proof.generation_expires_at);
+    if (proof.position == core::Position::previous) {
+        verdict.expires_at = std::min(verdict.expires_at, key.previous->valid_until);
+    }
+    verdict.refresh_due =
+        verdict.valid() && (proof.position != core::Position::current ||
+                            (role && GetCurrentTimestamp() >=
+                                         refresh_after(key.issued_at, key.expires_at, role->refresh_window)));
+    verdict.permissions = grants.effective();
+}
+
+Verdict judge(const Query& query, const Requirement& required, Extent extent, Snapshot snapshot,
+              TimestampTz now) {
+    Verdict verdict;
+    const Proof proof = prove(*query.token, snapshot, now);
+    verdict.code = proof.code;
+    if (proof.code != Code::valid) {
+        if (!proof.why.empty()) {
+            verdict.detail.add("reason", proof.why);
+        }
+        shm::record_denial(query.operation, proof.code, proof.claimed_key_id, proof.generation, query.client);
+        return verdict;
+    }
+    const store::KeyHead& key = *proof.key;
+    const core::Decision decision = decide(proof, query, now);
+    verdict.code = decision.code;
+    std::optional<store::RoleRow> role;
+    Grants grants;
+    if (verdict.valid() || extent == Extent::full) {
+        role = store::find_role(snapshot, key.role);
+        if (required.any() || extent == Extent::full) {
+            grants = grants_of(role, key.permissions);
+        }
+    }
+    if (!verdict.valid()) {
+        if (extent == Extent::full && (!proof.by_signature_alone || verdict.code == Code::superseded)) {
+            verdict.detail = explain(decision, proof);
+        }
+    } else {
+        required.check(grants, verdict);
+        if (verdict.valid()) {
+            spend(shm::key_subject(key.key_id), limit_of(role, &key), query, now, verdict);
+        }
+    }
+    if (!verdict.valid()) {
+        if (verdict.code != Code::rate_limited && !proof.by_signature_alone) {
+            shm::count_denial(key.key_id, verdict.code, now);
+        }
+        shm::record_denial(query.operation, verdict.code, key.key_id, proof.generation, query.client);
+    }
+    verdict.generation = proof.generation;
+    if (extent == Extent::full) {
+        describe(verdict, proof, role, grants);
+        verdict.by_signature_alone = proof.by_signature_alone;
+        verdict.key = proof.key;
+    }
+    return verdict;
+}
+
+/** As role free, by client address. `original`: what is wrong with the token, or that there is none. */
+Verdict judge_anonymous(const Query& query, const Requirement& required, Code original, Snapshot snapshot,
+                        TimestampTz now) {
+    Verdict verdict;
+    verdict.anonymous = true;
+    verdict.code = Code::valid;
+    const auto role = store::find_role(snapshot, "free");
+    const Grants grants = grants_of(role, std::nullopt);
+    required.check(grants, verdict);
+    if (verdict.valid()) {
+        shm::require_area("the free tier");
+        spend(shm::address_subject(query.client), limit_of(role, nullptr), query, now, verdict);
+    }
+    if (!verdict.valid()) {
+        shm::record_denial(query.operation, verdict.code, std::nullopt, 0, query.client);
+    }
+    verdict.permissions = grants.effective();
+    if (original != Code::missing) {
+        verdict.detail.add("degraded_from", core::info(original).name);
+    }
+    return verdict;
+}
+
+/** What the free tier answers for, where apikey.free_tier_on_failure is on. A key that was revoked or
+ * disabled, or that is not allowed here, is refused: somebody meant to keep it out. */
+bool is_rescued(Code code) {
+    switch (code) {
+        case Code::malformed:
+        case Code::not_found:
+        case Code::signature_invalid:
+        case Code::expired:
+        case Code::superseded:
+            return pg::settings::free_tier_on_failure;
+        default:
+            return false;
+    }
+}
+
+Verdict answer(const Query& query, const Requirement& required, Extent extent, TimestampTz now) {
+    if (!query.token && !pg::settings::free_tier) {
+        Verdict verdict;
+        verdict.anonymous = true;
+        verdict.code = Code::missing;
+        shm::record_denial(query.operation, verdict.code, std::nullopt, 0, query.client);
+        return verdict;
+    }
+    const store::LatestSnapshot snapshot;
+    if (!query.token) {
+        return judge_anonymous(query, required, Code::missing, snapshot, now);
+    }
+    Verdict verdict = judge(query, required, extent, snapshot, now);
+    if (is_rescued(verdict.code)) {
+        return judge_anonymous(query, required, verdict.code, snapshot, now);
+    }
+    return verdict;
+}
+
+void count(const Verdict& verdict, std::int64_t took_ns) {
+    shm::Counters& counters = shm::my_counters();
+    auto& validations = verdict.anonymous ? counters.anonymous_validations : counters.key_validations;
+    shm::count(validations[static_cast<std::size_t>(verdict.code)]);
+    shm::count(counters.latency[core::latency_bucket(took_ns)]);
+    shm::count(counters.latency_sum_ns, static_cast<std::uint64_t>(took_ns));
 }
 
 }  // namespace
@@ -102,70 +340,10 @@ Verdict validate(const Query& query, Extent extent) {
         throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "cost must not be negative", {},
                           "0 looks at the limit and consumes nothing.");
     }
-    std::optional<core::PermissionExpression> required;
-    if (query.permission) {
-        required = core::PermissionExpression::parse(*query.permission);
-    }
-    Verdict verdict;
-    if (!query.token) {
-        verdict.code = Code::missing;
-        return verdict;
-    }
-
-    const store::LatestSnapshot snapshot;
-    Proof proof = prove(*query.token, snapshot);
-    if (proof.code != Code::valid) {
-        verdict.code = proof.code;
-        if (!proof.why.empty()) {
-            verdict.detail.add("reason", proof.why);
-        }
-        return verdict;
-    }
-    const core::Decision decision = decide(proof, query);
-    verdict.code = decision.code;
-    if (!verdict.valid() && extent == Extent::code_only) {
-        return verdict;
-    }
-
-    const store::KeyRow& key = *proof.key;
-    const auto role = store::find_role(snapshot, key.role);
-    const auto role_grants = role ? pg::text_array(role->permissions) : std::vector<std::string_view>();
-    std::optional<std::vector<std::string_view>> narrowing;
-    if (key.permissions) {
-        narrowing = pg::text_array(*key.permissions);
-    }
-    if (verdict.valid() && required) {
-        const auto requirement = required->evaluate([&](std::string_view permission) {
-            return any_grants(role_grants, permission) && (!narrowing || any_grants(*narrowing, permission));
-        });
-        if (!requirement.satisfied) {
-            verdict.code = Code::insufficient_permissions;
-            verdict.detail.add("required", *query.permission).add("missing", requirement.missing);
-            if (!requirement.forbidden.empty()) {
-                verdict.detail.add("forbidden", requirement.forbidden);
-            }
-        }
-    } else if (!proof.by_signature_alone || decision.code == Code::superseded) {
-        verdict.detail = explain(decision, proof);
-    }
-    if (extent == Extent::full) {
-        verdict.generation = proof.generation;
-        verdict.expires_at = std::min(key.expires_at, proof.generation_expires_at);
-        if (proof.position == core::Position::previous) {
-            verdict.expires_at = std::min(verdict.expires_at, key.previous->valid_until);
-        }
-        verdict.refresh_due =
-            verdict.valid() && (proof.position != core::Position::current ||
-                                (role && GetCurrentTimestamp() >= refresh_after(key.issued_at, key.expires_at,
-                                                                                role->refresh_window)));
-        std::optional<std::span<const std::string_view>> narrowed;
-        if (narrowing) {
-            narrowed = *narrowing;
-        }
-        verdict.permissions = core::effective_permissions(role_grants, narrowed);
-        verdict.key = proof.key;
-        verdict.by_signature_alone = proof.by_signature_alone;
-    }
+    const Requirement required(query.permission);
+    const pg::ClockReading start = pg::read_clock();
+    Verdict verdict = answer(query, required, extent, start.timestamp());
+    count(verdict, start.elapsed_ns());
     return verdict;
 }
 

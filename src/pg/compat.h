@@ -20,6 +20,19 @@ namespace apikey::pg {
 /** Where a 64-bit value is no Datum by itself, making one allocates, and can raise outside any wall. */
 static_assert(sizeof(Datum) == 8, "apikey needs a 64-bit server");
 
+/** Which file holds a relation. */
+#if PG_VERSION_NUM >= 160000
+using FileLocator = RelFileLocator;
+inline FileLocator file_locator(Relation relation) {
+    return relation->rd_locator;
+}
+#else
+using FileLocator = RelFileNode;
+inline FileLocator file_locator(Relation relation) {
+    return relation->rd_node;
+}
+#endif
+
 inline Oid primary_key_index(Relation relation) {
 #if PG_VERSION_NUM >= 180000
     return RelationGetPrimaryKeyIndex(relation, false);

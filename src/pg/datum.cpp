@@ -13,6 +13,14 @@ Datum bytes_datum(core::ByteView bytes) {
     return text_datum(core::text_of(bytes));
 }
 
+Datum interval_datum(std::int64_t microseconds) {
+    return call([&] {
+        auto* interval = static_cast<Interval*>(palloc0(sizeof(Interval)));
+        interval->time = microseconds;
+        return IntervalPGetDatum(interval);
+    });
+}
+
 Datum uuid_datum(const core::Uuid& id) {
     return call([&] {
         auto* copy = static_cast<pg_uuid_t*>(palloc(sizeof(pg_uuid_t)));

@@ -28,6 +28,8 @@ inline std::string_view text_view(Datum datum) {
 
 Datum text_datum(std::string_view text);
 Datum bytes_datum(core::ByteView bytes);
+/** Hours and less, as many as it takes; no days, whose length could vary. */
+Datum interval_datum(std::int64_t microseconds);
 Datum uuid_datum(const core::Uuid& id);
 /** Parses JSON text that we wrote. */
 Datum jsonb_datum(const std::string& json);

@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "pg/datum.h"
 #include "pg/failure.h"
 #include "store/keys.h"
@@ -14,31 +16,34 @@ enum : std::size_t {
     c_state,
     c_issued_at,
     c_expires_at,
-    c_name,
-    c_format,
     c_environment,
-    c_permissions,
-    c_allowed_cidrs,
-    c_metadata,
-    c_ttl,
-    c_kid,
-    c_hash,
-    c_salt,
-    c_iterations,
-    c_tag,
-    c_previous_kid,
+    c_token_hash,
     c_previous_hash,
-    c_previous_salt,
-    c_previous_iterations,
-    c_previous_tag,
     c_previous_expires_at,
     c_previous_valid_until,
-    c_fingerprint,
-    c_idempotency_key,
-    c_idempotency_digest,
+    c_permissions,
+    c_allowed_cidrs,
+    c_rate_limit,
+    c_rate_window,
     c_revoked_at,
     c_revocation_reason,
     c_disabled_at,
+    c_metadata,
+    head_count,
+    c_name = head_count,
+    c_format,
+    c_ttl,
+    c_kid,
+    c_token_salt,
+    c_token_iterations,
+    c_token_tag,
+    c_previous_kid,
+    c_previous_salt,
+    c_previous_iterations,
+    c_previous_tag,
+    c_master_key_fingerprint,
+    c_idempotency_key,
+    c_idempotency_digest,
     column_count
 };
 
@@ -50,34 +55,40 @@ constexpr std::array<Column, column_count> columns = {{
     {"state", TEXTOID},
     {"issued_at", TIMESTAMPTZOID},
     {"expires_at", TIMESTAMPTZOID},
-    {"name", TEXTOID},
-    {"format", TEXTOID},
     {"environment", TEXTOID},
+    {"token_hash", BYTEAOID},
+    {"previous_hash", BYTEAOID},
+    {"previous_expires_at", TIMESTAMPTZOID},
+    {"previous_valid_until", TIMESTAMPTZOID},
     {"permissions", TEXTARRAYOID},
     {"allowed_cidrs", CIDRARRAYOID},
+    {"rate_limit", INT8OID},
+    {"rate_window", INTERVALOID},
+    {"revoked_at", TIMESTAMPTZOID},
+    {"revocation_reason", TEXTOID},
+    {"disabled_at", TIMESTAMPTZOID},
     {"metadata", JSONBOID},
+    {"name", TEXTOID},
+    {"format", TEXTOID},
     {"ttl", INTERVALOID},
     {"kid", TEXTOID},
-    {"token_hash", BYTEAOID},
     {"token_salt", BYTEAOID},
     {"token_iterations", INT4OID},
     {"token_tag", BYTEAOID},
     {"previous_kid", TEXTOID},
-    {"previous_hash", BYTEAOID},
     {"previous_salt", BYTEAOID},
     {"previous_iterations", INT4OID},
     {"previous_tag", BYTEAOID},
-    {"previous_expires_at", TIMESTAMPTZOID},
-    {"previous_valid_until", TIMESTAMPTZOID},
     {"master_key_fingerprint", BYTEAOID},
     {"idempotency_key", TEXTOID},
     {"idempotency_digest", BYTEAOID},
-    {"revoked_at", TIMESTAMPTZOID},
-    {"revocation_reason", TEXTOID},
-    {"disabled_at", TIMESTAMPTZOID},
 }};
 
-Table table("key", columns);
+bool is_key(const char* column, Datum key) {
+    return memcmp(column, DatumGetUUIDP(key)->data, UUID_LEN) == 0;
+}
+
+Table table("key", columns, F_UUID_EQ, is_key);
 
 /** An unknown state, written past the constraint, must not pass for active. */
 core::KeyState state_from_text(std::string_view text) {
@@ -87,55 +98,90 @@ core::KeyState state_from_text(std::string_view text) {
     return text == "disabled" ? core::KeyState::disabled : core::KeyState::revoked;
 }
 
+/** The values of a row, as far as they were read. Everything was detoasted then: these views cannot raise. */
+template <std::size_t count>
+struct Values {
+    std::array<Datum, count> values;
+    std::array<bool, count> nulls;
+
+    bool find(Snapshot snapshot, const core::Uuid& key_id, RowHint& hint) {
+        pg_uuid_t key;
+        memcpy(key.data, key_id.bytes.data(), sizeof(key.data));
+        return table.find(snapshot, UUIDPGetDatum(&key), hint, values, nulls);
+    }
+    std::string_view text(std::size_t c) const {
+        return nulls[c] ? std::string_view() : pg::raw_text(values[c]);
+    }
+    core::ByteView bytes(std::size_t c) const { return core::bytes_of(text(c)); }
+    std::int32_t number(std::size_t c) const { return nulls[c] ? 0 : DatumGetInt32(values[c]); }
+    TimestampTz time(std::size_t c) const { return DatumGetTimestampTz(values[c]); }
+    std::optional<Datum> datum(std::size_t c) const {
+        return nulls[c] ? std::optional<Datum>() : std::optional<Datum>(values[c]);
+    }
+    std::optional<TimestampTz> optional_time(std::size_t c) const {
+        return nulls[c] ? std::optional<TimestampTz>() : std::optional<TimestampTz>(time(c));
+    }
+    const Interval* interval(std::size_t c) const {
+        return nulls[c] ? nullptr : DatumGetIntervalP(values[c]);
+    }
+};
+
+template <std::size_t count>
+void fill_head(KeyHead& head, const Values<count>& row, const core::Uuid& key_id) {
+    head.key_id = key_id;
+    head.generation = row.number(c_generation);
+    head.owner = row.text(c_owner);
+    head.role = row.text(c_role);
+    head.state = state_from_text(row.text(c_state));
+    head.issued_at = row.time(c_issued_at);
+    head.expires_at = row.time(c_expires_at);
+    head.environment = row.text(c_environment);
+    head.token_hash = row.bytes(c_token_hash);
+    if (!row.nulls[c_previous_hash]) {
+        head.previous = {row.bytes(c_previous_hash), row.time(c_previous_expires_at),
+                         row.time(c_previous_valid_until)};
+    }
+    head.permissions = row.datum(c_permissions);
+    head.allowed_cidrs = row.datum(c_allowed_cidrs);
+    if (!row.nulls[c_rate_limit]) {
+        head.rate_limit = DatumGetInt64(row.values[c_rate_limit]);
+    }
+    head.rate_window = row.interval(c_rate_window);
+    head.revoked_at = row.optional_time(c_revoked_at);
+    head.revocation_reason = row.text(c_revocation_reason);
+    head.disabled_at = row.optional_time(c_disabled_at);
+    head.metadata = row.values[c_metadata];
+}
+
 }  // namespace
 
+bool find_key_head(Snapshot snapshot, const core::Uuid& key_id, RowHint& hint, KeyHead& head) {
+    Values<head_count> row;
+    if (!row.find(snapshot, key_id, hint)) {
+        return false;
+    }
+    fill_head(head, row, key_id);
+    return true;
+}
+
 std::optional<KeyRow> find_key(Snapshot snapshot, const core::Uuid& key_id) {
-    std::array<Datum, column_count> values{};
-    std::array<bool, column_count> nulls{};
-    pg_uuid_t search;
-    std::copy(key_id.bytes.begin(), key_id.bytes.end(), search.data);
-    if (!table.find(snapshot, UUIDPGetDatum(&search), F_UUID_EQ, values, nulls)) {
+    Values<column_count> row;
+    RowHint hint = 0;
+    if (!row.find(snapshot, key_id, hint)) {
         return std::nullopt;
     }
-    // Everything was detoasted when it was read: these views cannot raise.
-    const auto text = [&](std::size_t c) { return nulls[c] ? std::string_view() : pg::raw_text(values[c]); };
-    const auto bytes = [&](std::size_t c) { return core::bytes_of(text(c)); };
-    const auto datum = [&](std::size_t c) {
-        return nulls[c] ? std::optional<Datum>() : std::optional<Datum>(values[c]);
-    };
-    const auto time = [&](std::size_t c) {
-        return nulls[c] ? std::optional<TimestampTz>()
-                        : std::optional<TimestampTz>(DatumGetTimestampTz(values[c]));
-    };
-    KeyRow row{};
-    row.key_id = key_id;
-    row.generation = DatumGetInt32(values[c_generation]);
-    row.owner = text(c_owner);
-    row.role = text(c_role);
-    row.state = state_from_text(text(c_state));
-    row.issued_at = DatumGetTimestampTz(values[c_issued_at]);
-    row.expires_at = DatumGetTimestampTz(values[c_expires_at]);
-    row.format = text(c_format);
-    row.environment = text(c_environment);
-    row.permissions = datum(c_permissions);
-    row.allowed_cidrs = datum(c_allowed_cidrs);
-    row.metadata = values[c_metadata];
-    row.ttl = nulls[c_ttl] ? nullptr : DatumGetIntervalP(values[c_ttl]);
-    row.kid = text(c_kid);
-    row.stored = {bytes(c_hash), bytes(c_salt), DatumGetInt32(values[c_iterations]), bytes(c_tag)};
-    if (!nulls[c_previous_hash]) {
-        row.previous = {{bytes(c_previous_hash), bytes(c_previous_salt),
-                         DatumGetInt32(values[c_previous_iterations]), bytes(c_previous_tag)},
-                        text(c_previous_kid),
-                        DatumGetTimestampTz(values[c_previous_expires_at]),
-                        DatumGetTimestampTz(values[c_previous_valid_until])};
-    }
-    row.master_key_fingerprint = bytes(c_fingerprint);
-    row.idempotency_digest = bytes(c_idempotency_digest);
-    row.revoked_at = time(c_revoked_at);
-    row.revocation_reason = text(c_revocation_reason);
-    row.disabled_at = time(c_disabled_at);
-    return row;
+    KeyRow key{};
+    fill_head(key, row, key_id);
+    key.format = row.text(c_format);
+    key.ttl = row.interval(c_ttl);
+    key.kid = row.text(c_kid);
+    key.hashed = {row.bytes(c_token_salt), row.number(c_token_iterations), row.bytes(c_token_tag)};
+    key.previous_kid = row.text(c_previous_kid);
+    key.previous_hashed = {row.bytes(c_previous_salt), row.number(c_previous_iterations),
+                           row.bytes(c_previous_tag)};
+    key.master_key_fingerprint = row.bytes(c_master_key_fingerprint);
+    key.idempotency_digest = row.bytes(c_idempotency_digest);
+    return key;
 }
 
 Oid tables_owner() {

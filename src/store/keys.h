@@ -4,27 +4,22 @@
 #include "core/uuid.h"
 #include "core/token_hash.h"
 #include "pg/guard.h"
+#include "store/row_reader.h"
 
 namespace apikey::store {
 
-/** A stored hash of one generation's token. Views live in the memory context in which the row was read. */
-struct StoredHash {
-    core::ByteView hash;
-    core::ByteView salt;
-    std::int32_t iterations;
-    core::ByteView tag;
-};
-
 /** The previous generation, once there is one. */
 struct PreviousGeneration {
-    StoredHash stored;
-    std::string_view kid;  ///< empty for opaque tokens
+    core::ByteView token_hash;
     TimestampTz expires_at;
     TimestampTz valid_until;  ///< end of its grace
 };
 
-/** A row of apikey.key. Views and arrays live in the memory context in which it was read. */
-struct KeyRow {
+/**
+ * What validation reads of a row of apikey.key when the token has proven itself before. Views and arrays live
+ * in the memory context in which it was read.
+ */
+struct KeyHead {
     core::Uuid key_id;
     std::int32_t generation;
     std::string_view owner;
@@ -32,23 +27,43 @@ struct KeyRow {
     core::KeyState state;
     TimestampTz issued_at;
     TimestampTz expires_at;
-    std::string_view format;
     std::string_view environment;
+    core::ByteView token_hash;
+    std::optional<PreviousGeneration> previous;
     std::optional<Datum> permissions;    ///< text[]
     std::optional<Datum> allowed_cidrs;  ///< cidr[]
-    Datum metadata;                      ///< jsonb
-    const Interval* ttl;                 ///< null: the role's
-    std::string_view kid;                ///< empty for opaque tokens
-    StoredHash stored;
-    std::optional<PreviousGeneration> previous;
-    core::ByteView master_key_fingerprint;
-    core::ByteView idempotency_digest;  ///< empty when issued without an idempotency key
+    std::optional<std::int64_t> rate_limit;
+    const Interval* rate_window;  ///< null: the role's
     std::optional<TimestampTz> revoked_at;
     std::string_view revocation_reason;
     std::optional<TimestampTz> disabled_at;
+    Datum metadata;  ///< jsonb
+};
+
+/** How a stored hash was made. */
+struct HashParameters {
+    core::ByteView salt;
+    std::int32_t iterations;
+    core::ByteView tag;
+};
+
+/** The whole row. */
+struct KeyRow : KeyHead {
+    std::string_view format;
+    const Interval* ttl;   ///< null: the role's
+    std::string_view kid;  ///< empty for opaque tokens
+    HashParameters hashed;
+    std::string_view previous_kid;   ///< empty for opaque tokens, and where there is no previous generation
+    HashParameters previous_hashed;  ///< means something only with `previous`
+    core::ByteView master_key_fingerprint;
+    core::ByteView idempotency_digest;  ///< empty when issued without an idempotency key
 };
 
 std::optional<KeyRow> find_key(Snapshot snapshot, const core::Uuid& key_id);
+
+/** As find_key, faster; `hint` (row_reader.h) is where the row was last seen, and becomes where it is. False
+ * when there is no such key. */
+bool find_key_head(Snapshot snapshot, const core::Uuid& key_id, RowHint& hint, KeyHead& head);
 
 /** Waits for, and takes, the row lock of an update; held until the end of the transaction. Call as the owner
  * of the tables. */

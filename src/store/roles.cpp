@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "core/role_name.h"
 #include "pg/datum.h"
 #include "pg/failure.h"
@@ -33,7 +35,41 @@ constexpr std::array<Column, column_count> columns = {{
     {"issuable_by", NAMEARRAYOID},
 }};
 
-Table table("role", columns);
+bool is_key(const char* column, Datum key) {
+    const Datum name = PointerGetDatum(column);
+    return !VARATT_IS_COMPRESSED(column) && !VARATT_IS_EXTERNAL(column) &&
+           pg::raw_text(name) == pg::raw_text(key);
+}
+
+Table table("role", columns, F_TEXTEQ, is_key);
+
+/** Where this session last found the roles that it asks for: there are few, and each validation asks. */
+class Places {
+  public:
+    RowHint& of(std::string_view name) {
+        for (Place& place : places_) {
+            if (place.length == name.size() && memcmp(place.name.data(), name.data(), name.size()) == 0) {
+                return place.hint;
+            }
+        }
+        Place& place = places_[next_++ % places_.size()];
+        place.length = std::min(name.size(), place.name.size());
+        memcpy(place.name.data(), name.data(), place.length);
+        place.hint = 0;
+        return place.hint;
+    }
+
+  private:
+    struct Place {
+        std::size_t length = 0;
+        std::array<char, 64> name{};  // role names have 63 characters at most
+        RowHint hint = 0;
+    };
+    std::array<Place, 16> places_{};
+    std::size_t next_ = 0;
+};
+
+Places places;
 
 std::string known_roles() {
     const pg::OwnerScope as_owner(tables_owner());
@@ -49,15 +85,20 @@ std::string known_roles() {
 std::optional<RoleRow> find_role(Snapshot snapshot, std::string_view name) {
     std::array<Datum, column_count> values{};
     std::array<bool, column_count> nulls{};
-    if (!table.find(snapshot, pg::text_datum(name), F_TEXTEQ, values, nulls)) {
+    RowHint& hint = places.of(name);
+    if (!table.find(snapshot, pg::text_datum(name), hint, values, nulls)) {
         return std::nullopt;
     }
     RoleRow row;
-    row.name = pg::text_view(values[c_name]);
+    row.name = pg::raw_text(values[c_name]);
     row.ttl = nulls[c_ttl] ? nullptr : DatumGetIntervalP(values[c_ttl]);
     row.permissions = values[c_permissions];
+    if (!nulls[c_rate_limit]) {
+        row.rate_limit = DatumGetInt64(values[c_rate_limit]);
+    }
+    row.rate_window = nulls[c_rate_window] ? nullptr : DatumGetIntervalP(values[c_rate_window]);
     row.refresh_window = nulls[c_refresh_window] ? nullptr : DatumGetIntervalP(values[c_refresh_window]);
-    row.format = pg::text_view(values[c_format]);
+    row.format = pg::raw_text(values[c_format]);
     if (!nulls[c_issuable_by]) {
         row.issuable_by = values[c_issuable_by];
     }

@@ -7,8 +7,10 @@ namespace apikey::store {
 /** A row of apikey.role. Views and arrays live in the memory context in which it was read. */
 struct RoleRow {
     std::string_view name;
-    const Interval* ttl;  ///< null: anonymous, no keys are issued
-    Datum permissions;    ///< text[]
+    const Interval* ttl;                     ///< null: anonymous, no keys are issued
+    Datum permissions;                       ///< text[]
+    std::optional<std::int64_t> rate_limit;  ///< requests for each window; none: no limit
+    const Interval* rate_window;
     const Interval* refresh_window;
     std::string_view format;
     std::optional<Datum> issuable_by;  ///< name[]

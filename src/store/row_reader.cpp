@@ -1,5 +1,9 @@
 #include "store/row_reader.h"
 
+extern "C" {
+#include "access/tupmacs.h"
+}
+
 namespace apikey::store {
 namespace {
 
@@ -11,11 +15,46 @@ extern "C" void count_relcache_change(Datum /*argument*/, Oid /*relation*/) {
     relcache_changes++;
 }
 
+/** A hint: block in 32 bits, offset in 11, and the lowest 21 bits of the buffer's number. */
+constexpr int offset_bits = 11;
+constexpr int buffer_bits = 21;
+static_assert(MaxHeapTuplesPerPage < 1 << offset_bits);
+
+RowHint make_hint(const ItemPointerData& place, Buffer buffer) {
+    return static_cast<RowHint>(ItemPointerGetBlockNumberNoCheck(&place)) << (offset_bits + buffer_bits) |
+           static_cast<RowHint>(ItemPointerGetOffsetNumberNoCheck(&place)) << buffer_bits |
+           (static_cast<RowHint>(buffer) & ((RowHint(1) << buffer_bits) - 1));
+}
+
+BlockNumber block_of(RowHint hint) {
+    return static_cast<BlockNumber>(hint >> (offset_bits + buffer_bits));
+}
+
+OffsetNumber offset_of(RowHint hint) {
+    return static_cast<OffsetNumber>(hint >> buffer_bits & ((1U << offset_bits) - 1));
+}
+
+/** Pins the buffer if it still holds the block. Above 16 GB of shared buffers several have the same low bits.
+ */
+Buffer pin_recent(const pg::FileLocator& file, RowHint hint) {
+    const auto low = static_cast<Buffer>(hint & ((RowHint(1) << buffer_bits) - 1));
+    for (Buffer buffer = low == 0 ? 1 << buffer_bits : low; buffer <= NBuffers; buffer += 1 << buffer_bits) {
+        if (ReadRecentBuffer(file, MAIN_FORKNUM, block_of(hint), buffer)) {
+            return buffer;
+        }
+    }
+    return InvalidBuffer;
+}
+
 }  // namespace
 
-// Called inside pg::call(): no destructors here.
+// All of these are called inside pg::call(): no destructors here.
 void Table::verify(Relation relation) const {
     const TupleDesc descriptor = RelationGetDescr(relation);
+    static_assert(max_columns <= MaxHeapAttributeNumber);
+    if (columns_.size() > max_columns) {
+        elog(ERROR, "apikey.%s has more columns than this library can read", name_);
+    }
     for (std::size_t i = 0; i < columns_.size(); i++) {
         if (static_cast<int>(i) >= descriptor->natts || TupleDescAttr(descriptor, i)->attisdropped ||
             strcmp(NameStr(TupleDescAttr(descriptor, i)->attname), columns_[i].name) != 0 ||
@@ -30,10 +69,24 @@ void Table::verify(Relation relation) const {
     }
 }
 
+bool Table::is_known() const {
+    return OidIsValid(verified_) && verified_at_ == relcache_changes;
+}
+
 Relation Table::open() {
     if (!callback_registered) {
         CacheRegisterRelcacheCallback(count_relcache_change, 0);
         callback_registered = true;
+    }
+    if (is_known()) {
+        // Locking may bring the news that the table is another by now, or none.
+        Relation relation = try_table_open(verified_, AccessShareLock);
+        if (relation != nullptr && is_known()) {
+            return relation;
+        }
+        if (relation != nullptr) {
+            table_close(relation, AccessShareLock);
+        }
     }
     const Oid schema = get_namespace_oid("apikey", true);
     const Oid oid = OidIsValid(schema) ? get_relname_relid(name_, schema) : InvalidOid;
@@ -42,38 +95,148 @@ Relation Table::open() {
                         errhint("Run CREATE EXTENSION apikey in this database.")));
     }
     Relation relation = table_open(oid, AccessShareLock);
-    if (verified_ != oid || verified_at_ != relcache_changes) {
-        verify(relation);
-        verified_ = oid;
-        verified_at_ = relcache_changes;
+    verify(relation);
+    if (descriptor_ != nullptr) {
+        FreeTupleDesc(descriptor_);
+        descriptor_ = nullptr;
     }
+    const MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+    // With its constraints, where the values of columns are kept that are younger than a row.
+    descriptor_ = CreateTupleDescCopyConstr(RelationGetDescr(relation));
+    MemoryContextSwitchTo(before);
+    for (std::size_t i = 0; i < columns_.size(); i++) {
+        const auto* column = TupleDescAttr(descriptor_, i);
+        places_[i] = {column->attlen, column->attalign, column->attbyval};
+    }
+    may_peek_ = relation->rd_rel->relam == HEAP_TABLE_AM_OID && !RelationUsesLocalBuffers(relation);
+    file_ = pg::file_locator(relation);
+    verified_ = oid;
+    verified_at_ = relcache_changes;
     return relation;
 }
 
-bool Table::find(Snapshot snapshot, Datum key, RegProcedure equality, std::span<Datum> values,
+/**
+ * The row at the hint, read without opening or locking the table, which would cost more than all the rest of
+ * a validation. What makes that right:
+ *
+ * - Only a buffer that holds this very block of this very file is looked at, under a pin and its content
+ *   lock, as every reader of the heap does; nothing is read in. A file that is dropped, truncated or replaced
+ *   (DROP, TRUNCATE, VACUUM FULL, ALTER TABLE) loses its buffers before the transaction that did it reports
+ *   success; from then on nothing is found here.
+ * - What this session knows of the table, its file and its columns, is as of the invalidations that others
+ *   have sent by now; one that comes a moment later belongs to a change that is committing while we look, and
+ *   then before or after it are both right.
+ * - A row that the latest snapshot shows, and that has the key, is the key's row: no snapshot shows two.
+ *
+ * In a SERIALIZABLE transaction reading leaves predicate locks, so there it goes the usual way.
+ */
+HeapTuple Table::peek(Snapshot snapshot, Datum key, RowHint hint) const {
+    if (hint == 0 || IsolationIsSerializable()) {
+        return nullptr;
+    }
+    AcceptInvalidationMessages();
+    if (!is_known() || !may_peek_) {
+        return nullptr;
+    }
+    const Buffer buffer = pin_recent(file_, hint);
+    if (!BufferIsValid(buffer)) {
+        return nullptr;
+    }
+    HeapTuple copy = nullptr;
+    LockBuffer(buffer, BUFFER_LOCK_SHARE);
+    Page page = BufferGetPage(buffer);
+    const OffsetNumber offset = offset_of(hint);
+    if (offset >= FirstOffsetNumber && offset <= PageGetMaxOffsetNumber(page)) {
+        const ItemId item = PageGetItemId(page, offset);
+        if (ItemIdIsNormal(item)) {
+            HeapTupleData tuple;
+            tuple.t_data = reinterpret_cast<HeapTupleHeader>(PageGetItem(page, item));
+            tuple.t_len = ItemIdGetLength(item);
+            tuple.t_tableOid = verified_;
+            ItemPointerSet(&tuple.t_self, block_of(hint), offset);
+            // The first column is never NULL and nothing comes before it.
+            const char* first = reinterpret_cast<const char*>(tuple.t_data) + tuple.t_data->t_hoff;
+            if (is_key_(first, key) && HeapTupleSatisfiesVisibility(&tuple, snapshot, buffer)) {
+                copy = heap_copytuple(&tuple);
+            }
+        }
+    }
+    UnlockReleaseBuffer(buffer);
+    return copy;
+}
+
+HeapTuple Table::search(Relation relation, Snapshot snapshot, Datum key, RowHint& hint) const {
+    ScanKeyData scan_key;
+    ScanKeyInit(&scan_key, 1, BTEqualStrategyNumber, equality_, key);
+    SysScanDesc scan =
+        systable_beginscan(relation, pg::primary_key_index(relation), true, snapshot, 1, &scan_key);
+    HeapTuple tuple = systable_getnext(scan);
+    if (HeapTupleIsValid(tuple)) {
+        // The scan holds the row in a slot of its own, pinned in its buffer.
+        const Buffer buffer = TTS_IS_BUFFERTUPLE(scan->slot)
+                                  ? reinterpret_cast<BufferHeapTupleTableSlot*>(scan->slot)->buffer
+                                  : InvalidBuffer;
+        tuple = heap_copytuple(tuple);
+        hint = make_hint(tuple->t_self, buffer);
+    }
+    systable_endscan(scan);
+    return tuple;
+}
+
+/** heap_deform_tuple() for the first columns only, and with less to read. */
+void Table::take_apart(HeapTuple tuple, std::span<Datum> values, std::span<bool> nulls) const {
+    const HeapTupleHeader header = tuple->t_data;
+    if (HeapTupleHeaderGetNatts(header) < values.size()) {
+        // The row is older than some of the columns: those have their values in the descriptor.
+        const int width = descriptor_->natts;
+        descriptor_->natts = static_cast<int>(values.size());
+        heap_deform_tuple(tuple, descriptor_, values.data(), nulls.data());
+        descriptor_->natts = width;
+        return;
+    }
+    const bits8* present = HeapTupleHasNulls(tuple) ? header->t_bits : nullptr;
+    const char* data = reinterpret_cast<const char*>(header) + header->t_hoff;
+    std::size_t offset = 0;
+    for (std::size_t i = 0; i < values.size(); i++) {
+        nulls[i] = present != nullptr && att_isnull(static_cast<int>(i), present);
+        if (nulls[i]) {
+            values[i] = 0;
+            continue;
+        }
+        const Place& place = places_[i];
+        offset = att_align_pointer(offset, place.alignment, place.length, data + offset);
+        values[i] = fetch_att(data + offset, place.by_value, place.length);
+        offset = att_addlength_pointer(offset, place.length, data + offset);
+    }
+}
+
+bool Table::find(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values,
                  std::span<bool> nulls) {
     return pg::call([&] {
-        Relation relation = open();
-        ScanKeyData scan_key;
-        ScanKeyInit(&scan_key, 1, BTEqualStrategyNumber, equality, key);
-        SysScanDesc scan =
-            systable_beginscan(relation, pg::primary_key_index(relation), true, snapshot, 1, &scan_key);
-        HeapTuple tuple = systable_getnext(scan);
-        const bool found = HeapTupleIsValid(tuple);
-        if (found) {
-            tuple = heap_copytuple(tuple);
-            const TupleDesc descriptor = RelationGetDescr(relation);
-            for (std::size_t i = 0; i < columns_.size(); i++) {
-                values[i] = heap_getattr(tuple, static_cast<int>(i) + 1, descriptor, &nulls[i]);
-                // Detoasted here, while the snapshot is registered and the table is locked.
-                if (!nulls[i] && TupleDescAttr(descriptor, i)->attlen == -1) {
-                    values[i] = PointerGetDatum(PG_DETOAST_DATUM_PACKED(values[i]));
+        HeapTuple tuple = peek(snapshot, key, hint);
+        Relation relation = nullptr;
+        // What lies in the TOAST table is fetched under the table's lock.
+        if (tuple == nullptr || HeapTupleHasExternal(tuple)) {
+            relation = open();
+            tuple = search(relation, snapshot, key, hint);
+        }
+        if (tuple == nullptr) {
+            table_close(relation, AccessShareLock);
+            return false;
+        }
+        take_apart(tuple, values, nulls);
+        for (std::size_t i = 0; i < values.size(); i++) {
+            if (!nulls[i] && places_[i].length == -1) {
+                const auto* value = DatumGetPointer(values[i]);
+                if (VARATT_IS_COMPRESSED(value) || VARATT_IS_EXTERNAL(value)) {
+                    values[i] = PointerGetDatum(PG_DETOAST_DATUM(values[i]));
                 }
             }
         }
-        systable_endscan(scan);
-        table_close(relation, AccessShareLock);
-        return found;
+        if (relation != nullptr) {
+            table_close(relation, AccessShareLock);
+        }
+        return true;
     });
 }
 

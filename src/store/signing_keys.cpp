@@ -24,7 +24,11 @@ constexpr std::array<Column, column_count> columns = {{
     {"master_key_fingerprint", BYTEAOID},
 }};
 
-Table table("signing_key", columns);
+bool is_key(const char* /*column*/, Datum /*key*/) {
+    return false;  // looked up without a hint: only a proof that takes a signature check needs it
+}
+
+Table table("signing_key", columns, F_TEXTEQ, is_key);
 
 SigningKeyState state_from_text(std::string_view text) {
     if (text == "pending") {
@@ -183,7 +187,8 @@ void lock_signing_keys() {
 std::optional<SigningKeyRow> find_signing_key(Snapshot snapshot, std::string_view kid) {
     std::array<Datum, column_count> values{};
     std::array<bool, column_count> nulls{};
-    if (!table.find(snapshot, pg::text_datum(kid), F_TEXTEQ, values, nulls)) {
+    RowHint hint = 0;
+    if (!table.find(snapshot, pg::text_datum(kid), hint, values, nulls)) {
         return std::nullopt;
     }
     const auto bytes = [&](std::size_t column) {

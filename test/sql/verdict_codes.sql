@@ -82,7 +82,7 @@ UPDATE apikey.key SET previous_expires_at = now() WHERE key_id = :'key_id';
 SELECT code FROM apikey.validate(:'token', 'admin:all', '10.0.0.1');
 SELECT apikey.disable(:'key_id');
 SELECT code FROM apikey.validate(:'token', 'admin:all', '10.0.0.1');
--- A signing key that is retired revokes what it signed. An expired key it leaves alone, so that this one is both disabled and revoked.
+-- A signing key that is retired revokes what it signed and still lives. An expired key it leaves alone, so this one stays disabled.
 CALL pg_temp.expires_in(:'key_id', '0');
 SELECT apikey.rotate_signing_key() <> :'kid' AS rotated;
 SELECT count(*) > 0 AS victims FROM apikey.retire_signing_key(:'kid', confirm => true);

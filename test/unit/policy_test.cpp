@@ -61,7 +61,6 @@ struct Failure {
 const std::vector<Failure>& failures() {
     static const std::vector<Failure> all = {
         {[](Situation& s) { s.key.state = KeyState::revoked; }, Code::revoked},
-        {[](Situation& s) { s.key.signing_key_retired = true; }, Code::revoked},
         {[](Situation& s) { s.key.state = KeyState::disabled; }, Code::disabled},
         {[](Situation& s) { s.key.expires_at = now; }, Code::expired},
         {[](Situation& s) { s.key.generation_expires_at = now; }, Code::expired},
