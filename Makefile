@@ -4,7 +4,7 @@
 #   make demo, make demo-stop                a private server that shows the life of a key
 #   make check                               every test, against private servers
 #   make check-STAGE                         one of them: see CHECK_STAGES
-#   make bench                               the benchmarks (25 minutes); BENCH='--quick --only roundtrip,…' for options
+#   make bench                               the benchmarks (20 minutes); BENCH='--quick --only roundtrip,…' for options
 #   make format                              lays out the C++ sources
 #
 # Variables: PG_CONFIG (which PostgreSQL), WERROR= (warnings are not errors).
