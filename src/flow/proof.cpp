@@ -50,6 +50,13 @@ std::uint64_t hash_tag(core::ByteView hash) {
     return tag;
 }
 
+/** In the memory of the call, where what it points to is as well. */
+const store::KeyHead* kept(const store::KeyHead& key) {
+    static_assert(std::is_trivially_destructible_v<store::KeyHead>);
+    void* memory = pg::call([] { return palloc(sizeof(store::KeyHead)); });
+    return new (memory) store::KeyHead(key);
+}
+
 /** The token is the one whose hash the row, already in proof.key, keeps at `position`. */
 void accept(Proof& proof, std::int32_t generation, Position position) {
     const store::KeyHead& key = *proof.key;
@@ -131,7 +138,7 @@ Proof prove_by_signature(const Presented& presented, const store::KeyRow& key, S
     proof.generation_expires_at =
         pg::timestamp(core::Instant(std::chrono::seconds(presented.jwt->claims.expires_at)));
     proof.by_signature_alone = true;
-    proof.key = key;
+    proof.key = kept(key);
     return proof;
 }
 
@@ -161,33 +168,35 @@ Proof prove_by_hash(const Presented& presented, std::string_view token, const st
     if (!match_hash(kept_hash(key, position), how, token, *keys)) {
         return refuse(Code::signature_invalid, {});
     }
-    proof.key = key;
+    proof.key = kept(key);
     accept(proof, presented.generation, position);
     return proof;
 }
 
 /** A token that has proven itself before, if the row still holds the hash that it matched then. False, with
  * nothing in `proof`, when it has to prove itself again. */
-bool recall(const core::Fingerprint& token, Snapshot snapshot, std::uint32_t tick, Proof& proof) {
+bool recall(const core::Fingerprint& token, const store::LatestSnapshot& snapshot, std::uint32_t tick,
+            Proof& proof) {
     const core::ProofTable& cache = *shm::proof_cache();
     const auto proven = cache.find(token, tick);
     if (!proven) {
         return false;
     }
     store::RowHint hint = proven->row_hint;
-    store::KeyHead& key = proof.key.emplace();
-    if (store::find_key_head(snapshot, proven->key_id, hint, key)) {
-        if (hint != proven->row_hint) {
-            cache.update_row_hint(token, hint);
-        }
-        const auto position = kept_position(key, proven->generation);
-        if (position && hash_tag(kept_hash(key, *position)) == proven->hash_tag) {
-            accept(proof, proven->generation, *position);
-            return true;
-        }
+    const store::KeyHead* key = store::find_key_head(snapshot, proven->key_id, hint);
+    if (key == nullptr) {
+        return false;
     }
-    proof.key.reset();
-    return false;
+    if (hint != proven->row_hint) {
+        cache.update_row_hint(token, hint);
+    }
+    const auto position = kept_position(*key, proven->generation);
+    if (!position || hash_tag(kept_hash(*key, *position)) != proven->hash_tag) {
+        return false;
+    }
+    proof.key = key;
+    accept(proof, proven->generation, *position);
+    return true;
 }
 
 /** Parse → look up → signature → hash. */
@@ -253,7 +262,7 @@ core::KeyFacts facts_of(const Proof& proof, const store::KeyHead& key, core::Pos
     return facts;
 }
 
-Proof prove(std::string_view token, Snapshot snapshot, TimestampTz now) {
+Proof prove(std::string_view token, const store::LatestSnapshot& snapshot, TimestampTz now) {
     if (shm::proof_cache() == nullptr || token.size() > core::max_jws_size) {
         return prove_from_scratch(token, snapshot);
     }

@@ -11,8 +11,8 @@ struct Proof {
     /** valid: the token is the one that was issued, or at least signed (see by_signature_alone). Anything
      * else: it proves nothing, and `key` is empty. */
     core::Code code = core::Code::malformed;
-    std::string why;  ///< English, for the verdict's detail; never a part of the token
-    std::optional<store::KeyHead> key;
+    std::string why;                      ///< English, for the verdict's detail; never a part of the token
+    const store::KeyHead* key = nullptr;  ///< good until prove() is called again
     /** What a token that proves nothing claims to be, for the audit trail: anybody can write that. */
     std::optional<core::Uuid> claimed_key_id;
     std::int32_t generation = 0;  ///< claimed, or proven
@@ -38,6 +38,6 @@ core::KeyFacts facts_of(const Proof& proof, const store::KeyHead& key, core::Pos
  * is proven by the key's row alone, if that still holds the hash that the token matched; any other is
  * parsed, and its signature and hash checked, and remembered. `now` only dates the use of the cache.
  */
-Proof prove(std::string_view token, Snapshot snapshot, TimestampTz now);
+Proof prove(std::string_view token, const store::LatestSnapshot& snapshot, TimestampTz now);
 
 }  // namespace apikey::flow

@@ -134,9 +134,10 @@ Issued refresh(std::optional<std::string_view> token) {
     // The proof took milliseconds; others may have refreshed meanwhile. From here on the row is ours until
     // COMMIT.
     const pg::OwnerScope as_owner(store::tables_owner());
-    store::lock_key(proof.key->key_id);
+    const core::Uuid key_id = proof.key->key_id;
+    store::lock_key(key_id);
     const store::LatestSnapshot snapshot;
-    const auto key = store::find_key(snapshot, proof.key->key_id);
+    const auto key = store::find_key(snapshot, key_id);
     if (!key) {
         throw denial(Code::not_found, std::nullopt, {});
     }

@@ -207,8 +207,8 @@ void describe(Verdict& verdict, const Proof& proof, const std::optional<store::R
     verdict.permissions = grants.effective();
 }
 
-Verdict judge(const Query& query, const Requirement& required, Extent extent, Snapshot snapshot,
-              TimestampTz now) {
+Verdict judge(const Query& query, const Requirement& required, Extent extent,
+              const store::LatestSnapshot& snapshot, TimestampTz now) {
     Verdict verdict;
     const Proof proof = prove(*query.token, snapshot, now);
     verdict.code = proof.code;
@@ -247,17 +247,17 @@ Verdict judge(const Query& query, const Requirement& required, Extent extent, Sn
         shm::record_denial(query.operation, verdict.code, key.key_id, proof.generation, query.client);
     }
     verdict.generation = proof.generation;
+    verdict.by_signature_alone = proof.by_signature_alone;
+    verdict.key = proof.key;
     if (extent == Extent::full) {
         describe(verdict, proof, role, grants);
-        verdict.by_signature_alone = proof.by_signature_alone;
-        verdict.key = proof.key;
     }
     return verdict;
 }
 
 /** As role free, by client address. `original`: what is wrong with the token, or that there is none. */
-Verdict judge_anonymous(const Query& query, const Requirement& required, Code original, Snapshot snapshot,
-                        TimestampTz now) {
+Verdict judge_anonymous(const Query& query, const Requirement& required, Code original,
+                        const store::LatestSnapshot& snapshot, TimestampTz now) {
     Verdict verdict;
     verdict.anonymous = true;
     verdict.code = Code::valid;
@@ -301,7 +301,7 @@ Verdict answer(const Query& query, const Requirement& required, Extent extent, T
         shm::record_denial(query.operation, verdict.code, std::nullopt, 0, query.client);
         return verdict;
     }
-    const store::LatestSnapshot snapshot;
+    const store::LatestSnapshot snapshot(store::LatestSnapshot::Use::brief);
     if (!query.token) {
         return judge_anonymous(query, required, Code::missing, snapshot, now);
     }

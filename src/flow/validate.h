@@ -17,12 +17,13 @@ struct Query {
 
 struct Verdict {
     core::Code code = core::Code::unavailable;
-    /** Set once the token has proven itself; the members below mean something only then. */
-    std::optional<store::KeyHead> key;
+    /** Set once the token has proven itself; the members below mean something only then. Good until the next
+     * validation. */
+    const store::KeyHead* key = nullptr;
     /** The proof was a signature alone, which a stolen signing key can make: only what the token itself says
      * is shown. */
     bool by_signature_alone = false;
-    /** Answered as role free, without a key (`key` is empty then). */
+    /** Answered as role free, without a key. */
     bool anonymous = false;
     std::int32_t generation = 0;
     TimestampTz expires_at = 0;  ///< of this token: for a previous generation no later than its grace

@@ -23,6 +23,10 @@ inline core::ByteView raw_bytes(Datum datum) {
 }
 
 inline std::string_view text_view(Datum datum) {
+    const auto* value = DatumGetPointer(datum);
+    if (!VARATT_IS_COMPRESSED(value) && !VARATT_IS_EXTERNAL(value)) {
+        return {VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)};
+    }
     return call([&] { return raw_text(datum); });
 }
 

@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "pg/datum.h"
+#include "pg/memory_scope.h"
 #include "pg/failure.h"
 #include "store/keys.h"
 #include "store/row_reader.h"
@@ -153,15 +154,37 @@ void fill_head(KeyHead& head, const Values<count>& row, const core::Uuid& key_id
     head.metadata = row.values[c_metadata];
 }
 
+/**
+ * A row that this session has read, as of a state of the database: while that has not changed
+ * (LatestSnapshot::committed_state), neither has the row, and reading it again would give the same.
+ */
+struct RecentKey {
+    std::uint64_t state = 0;
+    pg::SessionMemory memory;  // of what `head` points to
+    KeyHead head{};
+};
+
+std::array<RecentKey, 64> recent_keys;
+
 }  // namespace
 
-bool find_key_head(Snapshot snapshot, const core::Uuid& key_id, RowHint& hint, KeyHead& head) {
+const KeyHead* find_key_head(const LatestSnapshot& snapshot, const core::Uuid& key_id, RowHint& hint) {
+    // The last digits of a key id are random.
+    RecentKey& recent = recent_keys[key_id.bytes.back() % recent_keys.size()];
+    const std::uint64_t state = snapshot.committed_state();
+    if (state != 0 && state == recent.state && recent.head.key_id == key_id) {
+        return &recent.head;
+    }
+    recent.state = 0;
+    const pg::MemoryScope scope(recent.memory.empty());
     Values<head_count> row;
     if (!row.find(snapshot, key_id, hint)) {
-        return false;
+        return nullptr;
     }
-    fill_head(head, row, key_id);
-    return true;
+    recent.head = {};
+    fill_head(recent.head, row, key_id);
+    recent.state = state;
+    return &recent.head;
 }
 
 std::optional<KeyRow> find_key(Snapshot snapshot, const core::Uuid& key_id) {

@@ -5,6 +5,7 @@
 #include "core/token_hash.h"
 #include "pg/guard.h"
 #include "store/row_reader.h"
+#include "store/snapshot.h"
 
 namespace apikey::store {
 
@@ -61,9 +62,11 @@ struct KeyRow : KeyHead {
 
 std::optional<KeyRow> find_key(Snapshot snapshot, const core::Uuid& key_id);
 
-/** As find_key, faster; `hint` (row_reader.h) is where the row was last seen, and becomes where it is. False
- * when there is no such key. */
-bool find_key_head(Snapshot snapshot, const core::Uuid& key_id, RowHint& hint, KeyHead& head);
+/**
+ * As find_key, faster; `hint` (row_reader.h) is where the row was last seen, and becomes where it is. nullptr
+ * when there is no such key; else good until this is called again.
+ */
+const KeyHead* find_key_head(const LatestSnapshot& snapshot, const core::Uuid& key_id, RowHint& hint);
 
 /** Waits for, and takes, the row lock of an update; held until the end of the transaction. Call as the owner
  * of the tables. */

@@ -3,6 +3,7 @@
 #include "core/role_name.h"
 #include "pg/datum.h"
 #include "pg/failure.h"
+#include "pg/memory_scope.h"
 #include "pg/owner_scope.h"
 #include "pg/spi.h"
 #include "store/keys.h"
@@ -43,33 +44,35 @@ bool is_key(const char* column, Datum key) {
 
 Table table("role", columns, F_TEXTEQ, is_key);
 
-/** Where this session last found the roles that it asks for: there are few, and each validation asks. */
-class Places {
-  public:
-    RowHint& of(std::string_view name) {
-        for (Place& place : places_) {
-            if (place.length == name.size() && memcmp(place.name.data(), name.data(), name.size()) == 0) {
-                return place.hint;
-            }
-        }
-        Place& place = places_[next_++ % places_.size()];
-        place.length = std::min(name.size(), place.name.size());
-        memcpy(place.name.data(), name.data(), place.length);
-        place.hint = 0;
-        return place.hint;
-    }
-
-  private:
-    struct Place {
-        std::size_t length = 0;
-        std::array<char, 64> name{};  // role names have 63 characters at most
-        RowHint hint = 0;
-    };
-    std::array<Place, 16> places_{};
-    std::size_t next_ = 0;
+/**
+ * The roles that this session has read, each as of a state of the database: while that has not changed
+ * (LatestSnapshot::committed_state), neither has the role, and reading it again would give the same.
+ * Otherwise they tell where to look. Each validation asks for a role, and there are few.
+ */
+struct Known {
+    std::size_t length = 0;
+    std::array<char, 64> name{};  // role names have 63 characters at most
+    RowHint hint = 0;
+    std::uint64_t state = 0;
+    pg::SessionMemory memory;  // of what `row` points to
+    RoleRow row{};
 };
 
-Places places;
+Known& known_role(std::string_view name) {
+    static std::array<Known, 16> all;
+    static std::size_t next = 0;
+    for (Known& known : all) {
+        if (known.length == name.size() && memcmp(known.name.data(), name.data(), name.size()) == 0) {
+            return known;
+        }
+    }
+    Known& known = all[next++ % all.size()];
+    known.length = std::min(name.size(), known.name.size());
+    memcpy(known.name.data(), name.data(), known.length);
+    known.hint = 0;
+    known.state = 0;
+    return known;
+}
 
 std::string known_roles() {
     const pg::OwnerScope as_owner(tables_owner());
@@ -82,14 +85,22 @@ std::string known_roles() {
 
 }  // namespace
 
-std::optional<RoleRow> find_role(Snapshot snapshot, std::string_view name) {
+std::optional<RoleRow> find_role(const LatestSnapshot& snapshot, std::string_view name) {
+    Known& known = known_role(name);
+    const std::uint64_t state = snapshot.committed_state();
+    if (state != 0 && state == known.state) {
+        return known.row;
+    }
+    known.state = 0;
+    const pg::MemoryScope scope(known.memory.empty());
     std::array<Datum, column_count> values{};
     std::array<bool, column_count> nulls{};
-    RowHint& hint = places.of(name);
-    if (!table.find(snapshot, pg::text_datum(name), hint, values, nulls)) {
+    const bool found = table.find(snapshot, pg::text_datum(name), known.hint, values, nulls);
+    if (!found) {
         return std::nullopt;
     }
-    RoleRow row;
+    RoleRow& row = known.row;
+    row = {};
     row.name = pg::raw_text(values[c_name]);
     row.ttl = nulls[c_ttl] ? nullptr : DatumGetIntervalP(values[c_ttl]);
     row.permissions = values[c_permissions];
@@ -102,10 +113,11 @@ std::optional<RoleRow> find_role(Snapshot snapshot, std::string_view name) {
     if (!nulls[c_issuable_by]) {
         row.issuable_by = values[c_issuable_by];
     }
+    known.state = state;
     return row;
 }
 
-RoleRow require_role(Snapshot snapshot, std::string_view spelling) {
+RoleRow require_role(const LatestSnapshot& snapshot, std::string_view spelling) {
     const std::string name = core::normalize_role_name(spelling);
     if (core::is_valid_role_name(name)) {
         if (const auto row = find_role(snapshot, name)) {

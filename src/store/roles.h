@@ -1,10 +1,10 @@
 #pragma once
 
-#include "pg/guard.h"
+#include "store/snapshot.h"
 
 namespace apikey::store {
 
-/** A row of apikey.role. Views and arrays live in the memory context in which it was read. */
+/** A row of apikey.role. Views and arrays are good until find_role() is asked again. */
 struct RoleRow {
     std::string_view name;
     const Interval* ttl;                     ///< null: anonymous, no keys are issued
@@ -17,12 +17,12 @@ struct RoleRow {
 };
 
 /** By its normal form. */
-std::optional<RoleRow> find_role(Snapshot snapshot, std::string_view name);
+std::optional<RoleRow> find_role(const LatestSnapshot& snapshot, std::string_view name);
 
 /**
  * Any spelling of a role's name to the row. Failure 22023 when there is none: the hint lists the roles that
  * exist.
  */
-RoleRow require_role(Snapshot snapshot, std::string_view spelling);
+RoleRow require_role(const LatestSnapshot& snapshot, std::string_view spelling);
 
 }  // namespace apikey::store

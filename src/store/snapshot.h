@@ -6,22 +6,49 @@ namespace apikey::store {
 
 /**
  * The latest committed state, plus what this transaction itself has done, whatever the isolation level: an
- * older REPEATABLE READ or SERIALIZABLE snapshot must not keep a revoked key alive (invariant I1). Registered
- * for the length of the scope.
+ * older REPEATABLE READ or SERIALIZABLE snapshot must not keep a revoked key alive (invariant I1). Good for
+ * the length of the scope.
  */
 class LatestSnapshot {
   public:
-    LatestSnapshot() {
-        snapshot_ = pg::call([] { return RegisterSnapshot(GetLatestSnapshot()); });
+    /** `brief`: nobody asks for another latest snapshot in this scope. Then it need not be copied and
+     * registered where the statement's own snapshot, which is active and no younger, already keeps from
+     * VACUUM what this one can see. */
+    enum class Use { any, brief };
+
+    explicit LatestSnapshot(Use use = Use::any) {
+        pg::call([&] {
+            snapshot_ = GetLatestSnapshot();
+            committed_state_ =
+                TransactionIdIsValid(GetTopTransactionIdIfAny()) ? 0 : snapshot_->snapXactCompletionCount;
+            registered_ = use == Use::any || !ActiveSnapshotSet();
+            if (registered_) {
+                snapshot_ = RegisterSnapshot(snapshot_);
+            }
+        });
     }
     LatestSnapshot(const LatestSnapshot&) = delete;
     LatestSnapshot& operator=(const LatestSnapshot&) = delete;
-    ~LatestSnapshot() { UnregisterSnapshot(snapshot_); }
+    ~LatestSnapshot() {
+        if (registered_) {
+            UnregisterSnapshot(snapshot_);
+        }
+    }
 
     operator Snapshot() const noexcept { return snapshot_; }
 
+    /**
+     * A number that two snapshots of one process share only if they show the very same rows: how many
+     * transactions that could have written had ended when the snapshot was taken, which is what
+     * GetSnapshotData() itself goes by when it reuses a snapshot. 0, which counts as shared by none, while
+     * this transaction may have changes of its own.
+     */
+    std::uint64_t committed_state() const noexcept { return committed_state_; }
+
   private:
-    Snapshot snapshot_;
+    Snapshot snapshot_ = nullptr;
+    std::uint64_t committed_state_ = 0;
+    bool registered_ = false;
 };
 
 }  // namespace apikey::store
