@@ -40,7 +40,7 @@ struct alignas(64) ProofSlot {
     std::uint64_t hash_tag;
     std::uint64_t row_hint;
     std::uint32_t generation;
-    std::uint32_t last_used;  ///< ticks; outside the version: a stale value only makes eviction a little worse
+    std::uint32_t last_used;  ///< ticks; outside the version: a stale one only makes eviction a little worse
 };
 static_assert(sizeof(ProofSlot) == 64);
 
@@ -55,9 +55,7 @@ class ProofTable {
     static constexpr std::size_t ways = 16;
 
     /** How many slots a table for `entries` has: whole sets. */
-    static constexpr std::size_t slots_for(std::size_t entries) {
-        return (entries + ways - 1) / ways * ways;
-    }
+    static constexpr std::size_t slots_for(std::size_t entries) { return (entries + ways - 1) / ways * ways; }
 
     ProofTable() = default;
     /** Over slots_for(n) zeroed slots, which the table does not own. */

@@ -54,8 +54,8 @@ SipHashKey siphash_key(const std::array<std::uint8_t, 16>& bytes) {
 }
 
 Fingerprint siphash_128(const SipHashKey& key, ByteView data) {
-    State state{key[0] ^ 0x736f6d6570736575U, key[1] ^ 0x646f72616e646f6dU ^ 0xee, key[0] ^ 0x6c7967656e657261U,
-                key[1] ^ 0x7465646279746573U};
+    State state{key[0] ^ 0x736f6d6570736575U, key[1] ^ 0x646f72616e646f6dU ^ 0xee,
+                key[0] ^ 0x6c7967656e657261U, key[1] ^ 0x7465646279746573U};
     const std::size_t whole = data.size() / 8 * 8;
     for (std::size_t i = 0; i < whole; i += 8) {
         state.absorb(little_endian(data.data() + i));

@@ -41,9 +41,10 @@ struct RateDecision {
 
 /**
  * Decides, and counts the cost when it is allowed: a denial consumes nothing. `cost` >= 0; 0 looks and
- * consumes nothing. A window of another width starts afresh. A clock that steps back by less than a window
- * stays at the start of the window it has seen; one that steps back further is believed, and the counts stay:
- * neither makes room.
+ * consumes nothing. A window of another width starts afresh. A clock that steps back makes no room: the
+ * counts stay, whole, until the window begins that they are for, and reset and retry_after include the time
+ * until then. That is the window it has seen, or, for a clock that steps back further, the one after the
+ * clock's. `now_us` >= 0; of the counts, none is below 0.
  */
 RateDecision spend(Window& window, const RateLimit& limit, std::int64_t now_us, std::int64_t cost);
 

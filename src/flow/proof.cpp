@@ -7,6 +7,7 @@
 #include "pg/datum.h"
 #include "store/master_key.h"
 #include "shm/counters.h"
+#include "shm/meter.h"
 #include "shm/proof_cache.h"
 #include "store/signing_keys.h"
 
@@ -182,6 +183,7 @@ bool recall(const core::Fingerprint& token, const store::LatestSnapshot& snapsho
     if (!proven) {
         return false;
     }
+    shm::prefetch(shm::key_subject(proven->key_id));
     store::RowHint hint = proven->row_hint;
     const store::KeyHead* key = store::find_key_head(snapshot, proven->key_id, hint);
     if (key == nullptr) {
@@ -262,21 +264,28 @@ core::KeyFacts facts_of(const Proof& proof, const store::KeyHead& key, core::Pos
     return facts;
 }
 
-Proof prove(std::string_view token, const store::LatestSnapshot& snapshot, TimestampTz now) {
-    if (shm::proof_cache() == nullptr || token.size() > core::max_jws_size) {
-        return prove_from_scratch(token, snapshot);
+PresentedToken::PresentedToken(std::string_view presented) : text_(presented) {
+    const core::ProofTable* cache = shm::proof_cache();
+    if (cache != nullptr && presented.size() <= core::max_jws_size) {
+        fingerprint_ = shm::fingerprint(presented);
+        cache->prefetch(*fingerprint_);
     }
-    const core::Fingerprint fingerprint = shm::fingerprint(token);
+}
+
+Proof prove(const PresentedToken& token, const store::LatestSnapshot& snapshot, TimestampTz now) {
+    if (!token.fingerprint()) {
+        return prove_from_scratch(token.text(), snapshot);
+    }
     const std::uint32_t tick = shm::cache_tick(now);
     shm::Counters& counters = shm::my_counters();
     Proof proof;
-    if (recall(fingerprint, snapshot, tick, proof)) {
+    if (recall(*token.fingerprint(), snapshot, tick, proof)) {
         shm::count(counters.cache_hits);
         return proof;
     }
     shm::count(counters.cache_misses);
-    proof = prove_from_scratch(token, snapshot);
-    remember(fingerprint, proof, tick);
+    proof = prove_from_scratch(token.text(), snapshot);
+    remember(*token.fingerprint(), proof, tick);
     return proof;
 }
 

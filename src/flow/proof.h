@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/policy.h"
+#include "core/siphash.h"
 #include "core/verdict.h"
 #include "store/keys.h"
 
@@ -33,11 +34,26 @@ struct Proof {
  */
 core::KeyFacts facts_of(const Proof& proof, const store::KeyHead& key, core::Position position);
 
+/** A token as it was presented: any bytes. Made before the snapshot is taken, so that what the proof cache
+ * knows of it is on its way from memory meanwhile. Views the text. */
+class PresentedToken {
+  public:
+    explicit PresentedToken(std::string_view presented);
+
+    std::string_view text() const { return text_; }
+    /** None without shared memory, or for what is too long to be a token. */
+    const std::optional<core::Fingerprint>& fingerprint() const { return fingerprint_; }
+
+  private:
+    std::string_view text_;
+    std::optional<core::Fingerprint> fingerprint_;
+};
+
 /**
- * Any bytes. Reads with `snapshot`; writes no table; raises for no token. A token that the proof cache knows
+ * Reads with `snapshot`; writes no table; raises for no token. A token that the proof cache knows
  * is proven by the key's row alone, if that still holds the hash that the token matched; any other is
  * parsed, and its signature and hash checked, and remembered. `now` only dates the use of the cache.
  */
-Proof prove(std::string_view token, const store::LatestSnapshot& snapshot, TimestampTz now);
+Proof prove(const PresentedToken& token, const store::LatestSnapshot& snapshot, TimestampTz now);
 
 }  // namespace apikey::flow

@@ -124,7 +124,7 @@ Issued refresh(std::optional<std::string_view> token) {
     Proof proof;
     {
         const store::LatestSnapshot snapshot;
-        proof = prove(*token, snapshot, GetCurrentTimestamp());
+        proof = prove(PresentedToken(*token), snapshot, GetCurrentTimestamp());
     }
     if (proof.code != Code::valid) {
         throw denial(proof.code, std::nullopt, {});

@@ -207,10 +207,10 @@ void describe(Verdict& verdict, const Proof& proof, const std::optional<store::R
     verdict.permissions = grants.effective();
 }
 
-Verdict judge(const Query& query, const Requirement& required, Extent extent,
+Verdict judge(const Query& query, const PresentedToken& token, const Requirement& required, Extent extent,
               const store::LatestSnapshot& snapshot, TimestampTz now) {
     Verdict verdict;
-    const Proof proof = prove(*query.token, snapshot, now);
+    const Proof proof = prove(token, snapshot, now);
     verdict.code = proof.code;
     if (proof.code != Code::valid) {
         if (!proof.why.empty()) {
@@ -301,11 +301,15 @@ Verdict answer(const Query& query, const Requirement& required, Extent extent, T
         shm::record_denial(query.operation, verdict.code, std::nullopt, 0, query.client);
         return verdict;
     }
+    std::optional<PresentedToken> token;
+    if (query.token) {
+        token.emplace(*query.token);
+    }
     const store::LatestSnapshot snapshot(store::LatestSnapshot::Use::brief);
-    if (!query.token) {
+    if (!token) {
         return judge_anonymous(query, required, Code::missing, snapshot, now);
     }
-    Verdict verdict = judge(query, required, extent, snapshot, now);
+    Verdict verdict = judge(query, *token, required, extent, snapshot, now);
     if (is_rescued(verdict.code)) {
         return judge_anonymous(query, required, verdict.code, snapshot, now);
     }

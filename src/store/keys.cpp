@@ -1,7 +1,6 @@
 #include <cstring>
 
 #include "pg/datum.h"
-#include "pg/memory_scope.h"
 #include "pg/failure.h"
 #include "store/keys.h"
 #include "store/row_reader.h"
@@ -105,10 +104,10 @@ struct Values {
     std::array<Datum, count> values;
     std::array<bool, count> nulls;
 
-    bool find(Snapshot snapshot, const core::Uuid& key_id, RowHint& hint) {
+    Table::Found find(Snapshot snapshot, const core::Uuid& key_id, RowHint& hint, std::span<char> room = {}) {
         pg_uuid_t key;
         memcpy(key.data, key_id.bytes.data(), sizeof(key.data));
-        return table.find(snapshot, UUIDPGetDatum(&key), hint, values, nulls);
+        return table.find(snapshot, UUIDPGetDatum(&key), hint, values, nulls, room);
     }
     std::string_view text(std::size_t c) const {
         return nulls[c] ? std::string_view() : pg::raw_text(values[c]);
@@ -160,8 +159,8 @@ void fill_head(KeyHead& head, const Values<count>& row, const core::Uuid& key_id
  */
 struct RecentKey {
     std::uint64_t state = 0;
-    pg::SessionMemory memory;  // of what `head` points to
     KeyHead head{};
+    alignas(MAXIMUM_ALIGNOF) std::array<char, 1024> room;  // what `head` points to; larger rows are not kept
 };
 
 std::array<RecentKey, 64> recent_keys;
@@ -176,21 +175,21 @@ const KeyHead* find_key_head(const LatestSnapshot& snapshot, const core::Uuid& k
         return &recent.head;
     }
     recent.state = 0;
-    const pg::MemoryScope scope(recent.memory.empty());
     Values<head_count> row;
-    if (!row.find(snapshot, key_id, hint)) {
+    const Table::Found found = row.find(snapshot, key_id, hint, recent.room);
+    if (found == Table::Found::nothing) {
         return nullptr;
     }
     recent.head = {};
     fill_head(recent.head, row, key_id);
-    recent.state = state;
+    recent.state = found == Table::Found::in_room ? state : 0;
     return &recent.head;
 }
 
 std::optional<KeyRow> find_key(Snapshot snapshot, const core::Uuid& key_id) {
     Values<column_count> row;
     RowHint hint = 0;
-    if (!row.find(snapshot, key_id, hint)) {
+    if (row.find(snapshot, key_id, hint) == Table::Found::nothing) {
         return std::nullopt;
     }
     KeyRow key{};

@@ -95,8 +95,8 @@ std::optional<RoleRow> find_role(const LatestSnapshot& snapshot, std::string_vie
     const pg::MemoryScope scope(known.memory.empty());
     std::array<Datum, column_count> values{};
     std::array<bool, column_count> nulls{};
-    const bool found = table.find(snapshot, pg::text_datum(name), known.hint, values, nulls);
-    if (!found) {
+    const Table::Found found = table.find(snapshot, pg::text_datum(name), known.hint, values, nulls);
+    if (found == Table::Found::nothing) {
         return std::nullopt;
     }
     RoleRow& row = known.row;

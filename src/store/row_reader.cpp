@@ -1,5 +1,7 @@
 #include "store/row_reader.h"
 
+#include <cstring>
+
 extern "C" {
 #include "access/tupmacs.h"
 }
@@ -44,6 +46,18 @@ Buffer pin_recent(const pg::FileLocator& file, RowHint hint) {
         }
     }
     return InvalidBuffer;
+}
+
+/** heap_copytuple(), into `room` if it is large enough. */
+HeapTuple copy_tuple(HeapTuple tuple, std::span<char> room) {
+    if (HEAPTUPLESIZE + tuple->t_len > room.size()) {
+        return heap_copytuple(tuple);
+    }
+    auto* copy = reinterpret_cast<HeapTuple>(room.data());
+    *copy = *tuple;
+    copy->t_data = reinterpret_cast<HeapTupleHeader>(room.data() + HEAPTUPLESIZE);
+    memcpy(copy->t_data, tuple->t_data, tuple->t_len);
+    return copy;
 }
 
 }  // namespace
@@ -130,7 +144,7 @@ Relation Table::open() {
  *
  * In a SERIALIZABLE transaction reading leaves predicate locks, so there it goes the usual way.
  */
-HeapTuple Table::peek(Snapshot snapshot, Datum key, RowHint hint) const {
+HeapTuple Table::peek(Snapshot snapshot, Datum key, RowHint hint, std::span<char> room) const {
     if (hint == 0 || IsolationIsSerializable()) {
         return nullptr;
     }
@@ -157,7 +171,7 @@ HeapTuple Table::peek(Snapshot snapshot, Datum key, RowHint hint) const {
             // The first column is never NULL and nothing comes before it.
             const char* first = reinterpret_cast<const char*>(tuple.t_data) + tuple.t_data->t_hoff;
             if (is_key_(first, key) && HeapTupleSatisfiesVisibility(&tuple, snapshot, buffer)) {
-                copy = heap_copytuple(&tuple);
+                copy = copy_tuple(&tuple, room);
             }
         }
     }
@@ -165,7 +179,8 @@ HeapTuple Table::peek(Snapshot snapshot, Datum key, RowHint hint) const {
     return copy;
 }
 
-HeapTuple Table::search(Relation relation, Snapshot snapshot, Datum key, RowHint& hint) const {
+HeapTuple Table::search(Relation relation, Snapshot snapshot, Datum key, RowHint& hint,
+                        std::span<char> room) const {
     ScanKeyData scan_key;
     ScanKeyInit(&scan_key, 1, BTEqualStrategyNumber, equality_, key);
     SysScanDesc scan =
@@ -176,7 +191,7 @@ HeapTuple Table::search(Relation relation, Snapshot snapshot, Datum key, RowHint
         const Buffer buffer = TTS_IS_BUFFERTUPLE(scan->slot)
                                   ? reinterpret_cast<BufferHeapTupleTableSlot*>(scan->slot)->buffer
                                   : InvalidBuffer;
-        tuple = heap_copytuple(tuple);
+        tuple = copy_tuple(tuple, room);
         hint = make_hint(tuple->t_self, buffer);
     }
     systable_endscan(scan);
@@ -210,33 +225,34 @@ void Table::take_apart(HeapTuple tuple, std::span<Datum> values, std::span<bool>
     }
 }
 
-bool Table::find(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values,
-                 std::span<bool> nulls) {
+Table::Found Table::find(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values,
+                         std::span<bool> nulls, std::span<char> room) {
     return pg::call([&] {
-        HeapTuple tuple = peek(snapshot, key, hint);
+        HeapTuple tuple = peek(snapshot, key, hint, room);
         Relation relation = nullptr;
         // What lies in the TOAST table is fetched under the table's lock.
         if (tuple == nullptr || HeapTupleHasExternal(tuple)) {
             relation = open();
-            tuple = search(relation, snapshot, key, hint);
+            tuple = search(relation, snapshot, key, hint, room);
         }
-        if (tuple == nullptr) {
-            table_close(relation, AccessShareLock);
-            return false;
-        }
-        take_apart(tuple, values, nulls);
-        for (std::size_t i = 0; i < values.size(); i++) {
-            if (!nulls[i] && places_[i].length == -1) {
-                const auto* value = DatumGetPointer(values[i]);
-                if (VARATT_IS_COMPRESSED(value) || VARATT_IS_EXTERNAL(value)) {
-                    values[i] = PointerGetDatum(PG_DETOAST_DATUM(values[i]));
+        Found found = Found::nothing;
+        if (tuple != nullptr) {
+            found = reinterpret_cast<char*>(tuple) == room.data() ? Found::in_room : Found::in_context;
+            take_apart(tuple, values, nulls);
+            for (std::size_t i = 0; i < values.size(); i++) {
+                if (!nulls[i] && places_[i].length == -1) {
+                    const auto* value = DatumGetPointer(values[i]);
+                    if (VARATT_IS_COMPRESSED(value) || VARATT_IS_EXTERNAL(value)) {
+                        values[i] = PointerGetDatum(PG_DETOAST_DATUM(values[i]));
+                        found = Found::in_context;
+                    }
                 }
             }
         }
         if (relation != nullptr) {
             table_close(relation, AccessShareLock);
         }
-        return true;
+        return found;
     });
 }
 

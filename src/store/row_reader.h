@@ -38,10 +38,12 @@ class Table {
      * The row with this key as `snapshot` shows it, the latest one. Looks where `hint` says first: if the row
      * there is visible and has the key, then it is the row, since no snapshot shows two with one primary key.
      * Else by the index; then `hint` becomes where it was found. Writes as many of the first columns as
-     * `values` has room for, palloc'd in the current memory context, detoasted. False when there is no such
-     * row.
+     * `values` has room for, detoasted. They point into `room`, an aligned piece of memory, if the row fits
+     * into it as it is, and else into the current memory context: the answer says which.
      */
-    bool find(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values, std::span<bool> nulls);
+    enum class Found { nothing, in_room, in_context };
+    Found find(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values, std::span<bool> nulls,
+               std::span<char> room = {});
 
     /** Who owns the table, and so the extension's data. */
     Oid owner();
@@ -49,8 +51,9 @@ class Table {
   private:
     Relation open();
     void verify(Relation relation) const;
-    HeapTuple peek(Snapshot snapshot, Datum key, RowHint hint) const;
-    HeapTuple search(Relation relation, Snapshot snapshot, Datum key, RowHint& hint) const;
+    HeapTuple peek(Snapshot snapshot, Datum key, RowHint hint, std::span<char> room) const;
+    HeapTuple search(Relation relation, Snapshot snapshot, Datum key, RowHint& hint,
+                     std::span<char> room) const;
     bool is_known() const;
     void take_apart(HeapTuple tuple, std::span<Datum> values, std::span<bool> nulls) const;
 

@@ -188,7 +188,7 @@ std::optional<SigningKeyRow> find_signing_key(Snapshot snapshot, std::string_vie
     std::array<Datum, column_count> values{};
     std::array<bool, column_count> nulls{};
     RowHint hint = 0;
-    if (!table.find(snapshot, pg::text_datum(kid), hint, values, nulls)) {
+    if (table.find(snapshot, pg::text_datum(kid), hint, values, nulls) == Table::Found::nothing) {
         return std::nullopt;
     }
     const auto bytes = [&](std::size_t column) {
