@@ -89,8 +89,10 @@ SELECT set_eq('SELECT t.tgname::text, t.tgenabled::text FROM member_trigger t WH
 
 -- Settings.
 SELECT set_eq($$SELECT name, context FROM pg_catalog.pg_settings WHERE name LIKE 'apikey.%'$$,
-    $$VALUES ('apikey.audience', 'superuser'), ('apikey.environments', 'superuser'), ('apikey.issuer', 'superuser'),
-             ('apikey.master_key_file', 'sighup'), ('apikey.pbkdf2_iterations', 'sighup'), ('apikey.refresh_grace', 'superuser')$$,
+    $$VALUES ('apikey.audience', 'superuser'), ('apikey.cache_entries', 'postmaster'), ('apikey.environments', 'superuser'),
+             ('apikey.event_entries', 'postmaster'), ('apikey.free_tier', 'superuser'), ('apikey.free_tier_on_failure', 'superuser'),
+             ('apikey.issuer', 'superuser'), ('apikey.master_key_file', 'sighup'), ('apikey.max_databases', 'postmaster'),
+             ('apikey.pbkdf2_iterations', 'sighup'), ('apikey.rate_entries', 'postmaster'), ('apikey.refresh_grace', 'superuser')$$,
     'these are the settings, and none is any user''s to change');
 SELECT is_empty($$SELECT name FROM pg_catalog.pg_settings WHERE name LIKE 'apikey.%' AND (coalesce(short_desc, '') = '' OR coalesce(extra_desc, '') = '')$$,
     'every setting has a short and a long description');

@@ -98,9 +98,11 @@ SELECT set_eq('TABLE actual_relation', 'TABLE expected_relation', 'each table an
 -- Columns, where a kind of access has some but not all of a table: only admin does. Hashes, salts, tags and private keys are in no list.
 CREATE TEMP TABLE expected_column (relation text, privilege text, columns text);
 INSERT INTO expected_column VALUES
-    ('key', 'SELECT', 'key_id generation owner role state issued_at expires_at name format environment permissions allowed_cidrs metadata ttl kid '
-        'previous_kid previous_expires_at previous_valid_until idempotency_key revoked_at revocation_reason disabled_at disabled_reason created_at created_by'),
-    ('key', 'UPDATE', 'owner role state expires_at name environment permissions allowed_cidrs metadata ttl previous_valid_until revocation_reason disabled_reason'),
+    ('key', 'SELECT', 'key_id generation owner role state issued_at expires_at environment previous_expires_at previous_valid_until permissions '
+        'allowed_cidrs rate_limit rate_window revoked_at revocation_reason disabled_at metadata name format ttl kid previous_kid idempotency_key '
+        'disabled_reason created_at created_by'),
+    ('key', 'UPDATE', 'owner role state expires_at environment previous_valid_until permissions allowed_cidrs rate_limit rate_window '
+        'revocation_reason metadata name ttl disabled_reason'),
     ('role', 'INSERT', 'name ttl permissions rate_limit rate_window refresh_window format issuable_by description'),
     ('role', 'UPDATE', 'name ttl permissions rate_limit rate_window refresh_window format issuable_by description'),
     ('signing_key', 'SELECT', 'kid algorithm state public_key created_at activated_at verify_only_at retired_at'),
