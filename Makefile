@@ -123,9 +123,9 @@ $(OBJS:.o=.bc): %.bc: %.cpp build/flags
 -include $(OBJS:.o=.d) $(OBJS:.o=.bc.d)
 
 # The one object that knows the version, so that a new version does not recompile everything.
-INIT_OBJ := $(filter %/init.o,$(OBJS))
-$(INIT_OBJ) $(INIT_OBJ:.o=.bc): apikey.control
-$(INIT_OBJ) $(INIT_OBJ:.o=.bc): private override CPPFLAGS += -DAPIKEY_VERSION='"$(EXTVERSION)"'
+VERSION_OBJ := $(filter %/library_version.o,$(OBJS))
+$(VERSION_OBJ) $(VERSION_OBJ:.o=.bc): apikey.control
+$(VERSION_OBJ) $(VERSION_OBJ:.o=.bc): private override CPPFLAGS += -DAPIKEY_VERSION='"$(EXTVERSION)"'
 
 # The install script, from its topics in the order of their names.
 $(INSTALL_SCRIPT_SQL): FORCE

@@ -71,6 +71,7 @@ CREATE TABLE apikey.key (
     CONSTRAINT key_disabled_check CHECK ((state <> 'disabled' OR disabled_at IS NOT NULL) AND apikey.is_label(disabled_reason))
 );
 CREATE INDEX key_owner ON apikey.key (owner);
+CREATE INDEX key_expires_at ON apikey.key (expires_at);
 CREATE UNIQUE INDEX key_idempotency ON apikey.key (owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
 COMMENT ON TABLE apikey.key IS 'API keys: hashes of the current and the previous generation''s token, never the token';
 COMMENT ON COLUMN apikey.key.generation IS 'Rises by one with each refresh; the token names it';
@@ -101,6 +102,7 @@ CREATE TABLE apikey.revocation (
 );
 -- generation may be NULL, so there is no primary key to name rows by: in a publication for all tables every revoke would fail otherwise.
 ALTER TABLE apikey.revocation REPLICA IDENTITY FULL;
+CREATE INDEX revocation_until ON apikey.revocation (until);
 COMMENT ON TABLE apikey.revocation IS 'Every way in which an unexpired token stopped being good; what mirrors send to other nodes. Written by triggers only';
 COMMENT ON COLUMN apikey.revocation.generation IS 'NULL: all generations of the key';
 COMMENT ON COLUMN apikey.revocation.kind IS 'withdrawn: no longer valid; changed: valid, but a claim in the token is no longer true, so a node must ask';

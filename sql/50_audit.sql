@@ -15,12 +15,14 @@ CREATE TABLE apikey.audit_event (
     detail jsonb NOT NULL DEFAULT '{}'
 ) PARTITION BY RANGE (at);
 COMMENT ON TABLE apikey.audit_event IS 'Who did what to which key, append-only';
-COMMENT ON COLUMN apikey.audit_event.event IS 'issued, refreshed, revoked, disabled, enabled, changed, deleted, role_…, signing_key_…, access_…';
-COMMENT ON COLUMN apikey.audit_event.code IS 'For revoked: the reason';
+COMMENT ON COLUMN apikey.audit_event.event IS
+    'issued, refreshed, revoked, disabled, enabled, changed, expired, deleted, denied, role_…, signing_key_…, access_…, audit_month_dropped';
+COMMENT ON COLUMN apikey.audit_event.code IS 'For denied: the verdict''s code; for revoked: the reason';
+COMMENT ON COLUMN apikey.audit_event.key_id IS 'For denied: the key that the token names, which NOT_FOUND and SIGNATURE_INVALID say it has not proven';
 COMMENT ON COLUMN apikey.audit_event.detail IS 'What else there is to know, by event';
 COMMENT ON COLUMN apikey.audit_event.actor IS 'session_user: who logged in';
 COMMENT ON COLUMN apikey.audit_event.actor_role IS 'The role that SET ROLE chose; the same as actor without SET ROLE';
-COMMENT ON COLUMN apikey.audit_event.client IS 'Address of the database client; NULL on a unix socket';
+COMMENT ON COLUMN apikey.audit_event.client IS 'Address of the database client, NULL on a unix socket; for denied: of the API''s client, as the caller named it';
 
 CREATE TABLE apikey.audit_event_default PARTITION OF apikey.audit_event DEFAULT;
 ALTER TABLE apikey.audit_event_default ADD CONSTRAINT audit_event_default_pkey PRIMARY KEY (event_id);

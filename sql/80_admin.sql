@@ -4,12 +4,13 @@ CREATE VIEW apikey.keys AS
     SELECT k.key_id, k.generation, k.owner, k.name, k.role,
            CASE WHEN k.state <> 'active' THEN k.state WHEN k.expires_at <= clock_timestamp() THEN 'expired' ELSE 'active' END AS state,
            k.format, k.environment, k.permissions, k.allowed_cidrs, k.rate_limit, k.rate_window, k.metadata, k.kid,
-           k.created_at, k.created_by, k.issued_at, 
+           k.created_at, k.created_by, k.issued_at,
            -- In UTC, as the library reckons: no time zone's 23-hour day moves it.
            CASE WHEN r.refresh_window IS NULL THEN k.expires_at
                 ELSE greatest(k.issued_at, (k.expires_at AT TIME ZONE 'UTC' - r.refresh_window) AT TIME ZONE 'UTC') END AS refresh_after, k.expires_at,
-           k.previous_valid_until, k.revoked_at, k.revocation_reason, k.disabled_at, k.disabled_reason
-      FROM apikey.key k JOIN apikey.role r ON r.name = k.role;
+           k.previous_valid_until, k.revoked_at, k.revocation_reason, k.disabled_at, k.disabled_reason,
+           u.last_used_at, u.last_client
+      FROM apikey.key k JOIN apikey.role r ON r.name = k.role LEFT JOIN apikey.key_usage u ON u.key_id = k.key_id;
 COMMENT ON VIEW apikey.keys IS 'Keys as people want to see them: no hashes, and expired told from active';
 
 CREATE FUNCTION apikey.master_key_state(OUT state text, OUT detail text)
@@ -22,6 +23,14 @@ CREATE FUNCTION apikey.library_version() RETURNS text
     AS 'MODULE_PATHNAME', 'apikey_library_version';
 COMMENT ON FUNCTION apikey.library_version() IS 'Version of the shared library; status() compares it with the extension''s';
 
+CREATE FUNCTION apikey.worker_state(worker text, OUT state text, OUT detail jsonb)
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'apikey_worker_state';
+COMMENT ON FUNCTION apikey.worker_state(text) IS 'launcher or maintenance: ok, starting, failed (it will be tried again), missing, unlisted or standby';
+
+CREATE FUNCTION apikey.is_maintained() RETURNS boolean
+    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'apikey_is_maintained';
+COMMENT ON FUNCTION apikey.is_maintained() IS 'Does apikey.databases name this database? NULL where the library is not preloaded, so that there are no workers';
+
 CREATE FUNCTION apikey.status() RETURNS TABLE (component text, state text, detail jsonb)
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -33,6 +42,8 @@ AS $$
                               WHERE btrim(l, ' "') ~ '(^|/)apikey(\.so)?$')
                            THEN 'ok' ELSE 'missing' END,
            jsonb_build_object('shared_preload_libraries', current_setting('shared_preload_libraries'))
+    UNION ALL
+    SELECT w.worker, s.state, s.detail FROM unnest('{launcher,maintenance}'::text[]) w(worker), apikey.worker_state(w.worker) s
     UNION ALL
     SELECT 'server', CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END, '{}'
     UNION ALL
@@ -83,6 +94,8 @@ BEGIN
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.status()';
         RETURN NEXT 'SELECT ON apikey.keys';
         RETURN NEXT 'SELECT ON apikey.audit_event';
+        RETURN NEXT 'SELECT ON apikey.usage';
+        RETURN NEXT 'SELECT ON apikey.key_usage';
         RETURN NEXT 'SELECT ON apikey.role';
     END IF;
     IF kind = 'admin' THEN

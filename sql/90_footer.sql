@@ -34,3 +34,17 @@ SELECT pg_catalog.pg_extension_config_dump('apikey.signing_key', '');
 SELECT pg_catalog.pg_extension_config_dump('apikey.key', '');
 SELECT pg_catalog.pg_extension_config_dump('apikey.revocation', '');
 SELECT pg_catalog.pg_extension_config_dump('apikey.audit_event_default', '');
+SELECT pg_catalog.pg_extension_config_dump('apikey.usage', '');
+SELECT pg_catalog.pg_extension_config_dump('apikey.key_usage', '');
+SELECT pg_catalog.pg_extension_config_dump('apikey.expiry_progress', '');
+
+DO $$
+BEGIN
+    IF NOT apikey.is_maintained() THEN
+        RAISE WARNING USING
+            MESSAGE = pg_catalog.format('database "%s" is not in apikey.databases', pg_catalog.current_database()),
+            DETAIL = 'Keys work, but no maintenance worker writes denials to the audit trail, uses to apikey.usage, or prunes.',
+            HINT = 'Add it to apikey.databases in postgresql.conf and reload.';
+    END IF;
+END
+$$;

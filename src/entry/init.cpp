@@ -1,7 +1,10 @@
 #include "pg/boundary.h"
 #include "pg/datum.h"
+#include "pg/library_version.h"
 #include "pg/settings.h"
 #include "shm/area.h"
+#include "worker/database_commands.h"
+#include "worker/launcher.h"
 
 extern "C" {
 PG_MODULE_MAGIC;
@@ -20,9 +23,11 @@ void _PG_init(void) {
     apikey::pg::boundary([] { apikey::pg::call([] { apikey::pg::settings::define(); }); });
     if (process_shared_preload_libraries_in_progress) {
         apikey::shm::install_hooks();
+        apikey::worker::register_launcher();
+        apikey::worker::watch_database_commands();
     }
 }
 
 PG_ENTRY(apikey_library_version) {
-    return apikey::pg::text_datum(APIKEY_VERSION);
+    return apikey::pg::text_datum(apikey::pg::library_version());
 }

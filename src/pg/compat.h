@@ -49,6 +49,14 @@ inline bool may_execute(Oid function, Oid user) {
 #endif
 }
 
+inline bool owns_database(Oid database, Oid user) {
+#if PG_VERSION_NUM >= 160000
+    return object_ownercheck(DatabaseRelationId, database, user);
+#else
+    return pg_database_ownercheck(database, user);
+#endif
+}
+
 /** Number of this process among all that can have a transaction: 0 to MaxBackends - 1. */
 inline int backend_index() {
 #if PG_VERSION_NUM >= 170000

@@ -45,6 +45,37 @@ Datum text_array_datum(std::span<const std::string> elements) {
     });
 }
 
+Datum inet_datum(const core::Network& network) {
+    return call([&] {
+        const bool ipv4 = network.family == core::Network::Family::ipv4;
+        auto* value = static_cast<inet*>(palloc0(sizeof(inet)));
+        ip_family(value) = ipv4 ? PGSQL_AF_INET : PGSQL_AF_INET6;
+        ip_bits(value) = network.prefix_length;
+        std::copy_n(network.address.begin(), ipv4 ? 4 : 16, ip_addr(value));
+        SET_INET_VARSIZE(value);
+        return InetPGetDatum(value);
+    });
+}
+
+Datum array_datum(Oid element_type, std::span<const std::optional<Datum>> elements) {
+    return call([&] {
+        auto* values = static_cast<Datum*>(palloc(sizeof(Datum) * (elements.size() + 1)));
+        auto* nulls = static_cast<bool*>(palloc(elements.size() + 1));
+        for (std::size_t i = 0; i < elements.size(); i++) {
+            values[i] = elements[i].value_or(Datum(0));
+            nulls[i] = !elements[i];
+        }
+        std::int16_t length = 0;
+        bool by_value = false;
+        char alignment = 0;
+        get_typlenbyvalalign(element_type, &length, &by_value, &alignment);
+        int dimensions[] = {static_cast<int>(elements.size())};
+        int lower_bounds[] = {1};
+        return PointerGetDatum(construct_md_array(values, nulls, 1, dimensions, lower_bounds, element_type,
+                                                  length, by_value, alignment));
+    });
+}
+
 core::Uuid uuid_from_datum(Datum datum) {
     core::Uuid id;
     const pg_uuid_t* value = DatumGetUUIDP(datum);

@@ -39,6 +39,10 @@ Datum uuid_datum(const core::Uuid& id);
 Datum jsonb_datum(const std::string& json);
 Datum text_array_datum(std::span<const std::string> elements);
 
+Datum inet_datum(const core::Network& network);
+/** An array of one dimension; an element that is not set is NULL. */
+Datum array_datum(Oid element_type, std::span<const std::optional<Datum>> elements);
+
 core::Uuid uuid_from_datum(Datum datum);
 
 /** What an array looks like before its elements are looked at. An empty one has no dimensions. */

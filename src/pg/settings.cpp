@@ -12,6 +12,9 @@ char* issuer = nullptr;
 char* audience = nullptr;
 char* environments = nullptr;
 char* databases = nullptr;
+int usage_interval = 10;
+int usage_retention = 0;
+int audit_retention = 0;
 bool free_tier = false;
 bool free_tier_on_failure = false;
 int cache_entries = 0;
@@ -41,6 +44,19 @@ extern "C" bool check_environments(char** value, void** /*extra*/, GucSource /*s
         }
     }
     return true;
+}
+
+extern "C" bool check_databases(char** value, void** /*extra*/, GucSource /*source*/) {
+    char* names = pstrdup(*value);
+    List* list = NIL;
+    const bool good = SplitIdentifierString(names, ',', &list);
+    if (!good) {
+        GUC_check_errdetail(
+            "Names of databases, separated by commas; in double quotes where they need them.");
+    }
+    list_free(list);
+    pfree(names);
+    return good;
 }
 
 extern "C" bool check_audience(char** value, void** /*extra*/, GucSource /*source*/) {
@@ -85,6 +101,12 @@ void define_sizes() {
 
 }  // namespace
 
+List* raw_database_names() {
+    List* names = NIL;
+    SplitIdentifierString(pstrdup(databases), ',', &names);
+    return names;
+}
+
 void define() {
     DefineCustomIntVariable("apikey.pbkdf2_iterations", "PBKDF2-HMAC-SHA256 iterations for new token hashes.",
                             "Kept with each row; a row below the setting is hashed anew when its key is "
@@ -124,6 +146,24 @@ void define() {
                              "SUPERSEDED; one that was revoked or "
                              "disabled is refused all the same. The denial is recorded.",
                              &free_tier_on_failure, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable(
+        "apikey.databases", "Databases that get a maintenance worker, separated by commas.",
+        "The worker writes denials to the audit trail and uses to the usage tables, and expires, prunes and "
+        "partitions. Needs shared_preload_libraries.",
+        &databases, "postgres", PGC_SIGHUP, 0, check_databases, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "apikey.usage_interval", "How often the maintenance worker writes down which keys have been used.",
+        "Each key that was used since then costs one row in usage and one in key_usage to be written.",
+        &usage_interval, 10, 1, 3600, PGC_SIGHUP, GUC_UNIT_S, nullptr, nullptr, nullptr);
+    constexpr int minutes_per_day = 24 * 60;
+    DefineCustomIntVariable(
+        "apikey.usage_retention", "How long rows of usage are kept; 0 keeps them for ever.",
+        "The maintenance worker deletes what is older.", &usage_retention, 90 * minutes_per_day, 0, INT_MAX,
+        PGC_SIGHUP, GUC_UNIT_MIN, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "apikey.audit_retention", "How long the audit trail is kept; 0 keeps it for ever.",
+        "The maintenance worker drops partitions of audit_event, a month each, once all of it is older.",
+        &audit_retention, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN, nullptr, nullptr, nullptr);
     if (process_shared_preload_libraries_in_progress) {
         define_sizes();
     }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "pg/prelude.h"
+
 /** Configuration parameters (GUCs). No GUC is for every user to set: each could weaken somebody else's
  * security. */
 namespace apikey::pg::settings {
@@ -14,7 +16,10 @@ extern char* issuer;
 extern char* audience;
 extern char* environments;  ///< comma-separated, checked when set; empty means all
 
-extern char* databases;  ///< comma-separated names of databases that get workers
+extern char* databases;      ///< names of databases that get workers, as in search_path; checked when set
+extern int usage_interval;   ///< seconds
+extern int usage_retention;  ///< minutes; 0 for ever
+extern int audit_retention;  ///< minutes; 0 for ever
 extern bool free_tier;
 extern bool free_tier_on_failure;
 
@@ -24,6 +29,9 @@ extern int cache_entries;
 extern int rate_entries;
 extern int event_entries;  ///< of each database
 extern int max_databases;
+
+/** Of apikey.databases, into palloc'd memory; for use inside pg::call(). */
+List* raw_database_names();
 
 /** Defines them all and reserves the prefix. Called once, from _PG_init. */
 void define();

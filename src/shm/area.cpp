@@ -95,6 +95,7 @@ extern "C" void start() {
         the_area.header->token_key = random_key();
         the_area.header->address_key = random_key();
         the_area.header->started_at = GetCurrentTimestamp();
+        ConditionVariableInit(&the_area.header->worker_left);
         for (MeterLock& lock : the_area.meter_locks) {
             SpinLockInit(&lock.mutex);
         }

@@ -12,18 +12,24 @@
  * the tables, or counts from zero.
  *
  * Locks: `databases` (LWLock) guards which database has which slot and the blocks of counters of backends
- * that have ended; `workers` (LWLock) guards WorkerSlot. Neither is taken while a spinlock of the meter is
- * held, and workers before databases where both are needed.
+ * that have ended; `workers` (LWLock) guards WorkerSlot, holders and what the header says of the launcher
+ * (shm/workers.h). Neither is taken while a spinlock of the meter is held, and workers before databases where
+ * both are needed.
  */
 namespace apikey::shm {
 
 /** What a worker and those who start, stop and watch it have to tell each other. */
 struct WorkerSlot {
-    enum class State : std::uint8_t { absent, starting, running, failed };
+    enum class State : std::uint8_t {
+        absent,    ///< not started yet, or it has ended in good order
+        starting,  ///< asked of the postmaster
+        running,
+        failed,  ///< it ended with an error, or the postmaster had no place for it; there will be another try
+    };
     State state;
     pid_t pid;
-    Latch* latch;  ///< of the running worker; a latch of a slot of PGPROC, so never dangling
-    TimestampTz started_at;
+    Latch* latch;              ///< of the running worker; a latch of a slot of PGPROC, so never dangling
+    TimestampTz started_at;    ///< or asked for
     TimestampTz last_turn_at;  ///< when it last finished a turn of its work
     std::uint64_t starts;
     std::uint64_t failures;
@@ -34,6 +40,7 @@ struct DatabaseSlot {
     Counters ended;
     core::QueueState queue;
     WorkerSlot maintenance;
+    std::uint32_t holders;  ///< sessions whose command wants the database to itself: no worker may start
 };
 
 /** A backend's own counters. */
@@ -49,8 +56,9 @@ struct Header {
     core::SipHashKey token_key;
     core::SipHashKey address_key;
     TimestampTz started_at;
-    pid_t launcher_pid;
+    pid_t launcher_pid;  ///< 0: there is none
     Latch* launcher_latch;
+    ConditionVariable worker_left;  ///< some worker has ended
 };
 
 /** Where everything is; the same addresses in every process. */
@@ -81,6 +89,9 @@ DatabaseSlot* my_database();
 
 /** The slot of a database, claimed if need be; the same nullptr. */
 DatabaseSlot* database_slot(Oid database);
+
+/** The same, but never claimed. */
+DatabaseSlot* find_database_slot(Oid database);
 
 /** Gives the slot of a database that does not exist any more to others. */
 void release_database(DatabaseSlot& slot);

@@ -90,6 +90,21 @@ DatabaseSlot* database_slot(Oid database) {
     });
 }
 
+DatabaseSlot* find_database_slot(Oid database) {
+    if (area() == nullptr) {
+        return nullptr;
+    }
+    return pg::call([&] {
+        DatabaseSlot* found = nullptr;
+        LWLockAcquire(area()->databases_lock, LW_SHARED);
+        for (DatabaseSlot& slot : area()->databases) {
+            found = slot.database == database ? &slot : found;
+        }
+        LWLockRelease(area()->databases_lock);
+        return found;
+    });
+}
+
 void release_database(DatabaseSlot& slot) {
     pg::call([&] {
         LWLockAcquire(area()->databases_lock, LW_EXCLUSIVE);

@@ -49,7 +49,8 @@ SELECT is_empty($$
                   previous_salt,previous_iterations,previous_tag,previous_expires_at,revoked_at,revocation_reason,disabled_at,disabled_reason,
                   created_at,created_by}'),
         ('revocation', '{key_id}'),
-        ('audit_event', '{event_id,at,key_id,generation,owner}')) p(relation, columns)$$,
+        ('usage', '{key_id,count}'), ('key_usage', '{key_id,last_used_at}'), ('expiry_progress', '{expired_up_to}'),
+        ('audit_event', '{event_id,at,generation,owner}')) p(relation, columns)$$,
     'every column whose name does not say it all has a comment');
 
 -- Nothing is PUBLIC's. The helpers are evaluated by constraints and defaults with the rights of whoever writes the row.
@@ -89,7 +90,9 @@ SELECT set_eq('SELECT t.tgname::text, t.tgenabled::text FROM member_trigger t WH
 
 -- Settings.
 SELECT set_eq($$SELECT name, context FROM pg_catalog.pg_settings WHERE name LIKE 'apikey.%'$$,
-    $$VALUES ('apikey.audience', 'superuser'), ('apikey.cache_entries', 'postmaster'), ('apikey.environments', 'superuser'),
+    $$VALUES ('apikey.audience', 'superuser'), ('apikey.audit_retention', 'sighup'), ('apikey.cache_entries', 'postmaster'),
+             ('apikey.databases', 'sighup'), ('apikey.usage_interval', 'sighup'), ('apikey.usage_retention', 'sighup'),
+             ('apikey.environments', 'superuser'),
              ('apikey.event_entries', 'postmaster'), ('apikey.free_tier', 'superuser'), ('apikey.free_tier_on_failure', 'superuser'),
              ('apikey.issuer', 'superuser'), ('apikey.master_key_file', 'sighup'), ('apikey.max_databases', 'postmaster'),
              ('apikey.pbkdf2_iterations', 'sighup'), ('apikey.rate_entries', 'postmaster'), ('apikey.refresh_grace', 'superuser')$$,

@@ -67,6 +67,18 @@ INSERT INTO expected_function VALUES
     ('apikey.role_before_insert()',                       '- - - - -'),
     ('apikey.signing_key_after_change()',                 '- - - - -'),
     ('apikey.signing_key_before_change()',                '- - - - -'),
+    ('apikey.announce_audit_month(date)',                 '- - - - -'),
+    ('apikey.attach_audit_month(date)',                   '- - - - -'),
+    ('apikey.audit_month_name(date)',                     '- - - - -'),
+    ('apikey.drop_audit_month(interval)',                 '- - - - -'),
+    ('apikey.missing_audit_month()',                      '- - - - -'),
+    ('apikey.validate_audit_month(date)',                 '- - - - -'),
+    ('apikey.prune_key_usage(uuid,integer)',              '- - - - -'),
+    ('apikey.prune_revocations(integer)',                 '- - - - -'),
+    ('apikey.prune_usage(interval,integer)',              '- - - - -'),
+    ('apikey.record_expired(integer)',                    '- - - - -'),
+    ('apikey.is_maintained()',                            '- - - - -'),
+    ('apikey.worker_state(text)',                         '- - - - -'),
     ('apikey.withdraw(uuid,integer,text,timestamp with time zone,timestamp with time zone)', '- - - - -');
 
 CREATE TEMP VIEW actual_function AS
@@ -80,11 +92,14 @@ CREATE TEMP TABLE expected_relation (relation text, may text);
 INSERT INTO expected_relation VALUES
     ('audit_event',         '- - - r r'),
     ('audit_event_default', '- - - - -'),
+    ('expiry_progress',     '- - - - -'),
     ('key',                 '- - - - d'),
+    ('key_usage',           '- - - r r'),
     ('keys',                '- - - r r'),
     ('revocation',          '- - - - r'),
     ('role',                '- - - r rd'),
-    ('signing_key',         '- - - - -');
+    ('signing_key',         '- - - - -'),
+    ('usage',               '- - - r r');
 CREATE TEMP VIEW actual_relation AS
     SELECT c.relname::text AS relation,
            (SELECT string_agg(coalesce(nullif(concat(

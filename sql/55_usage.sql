@@ -1,0 +1,102 @@
+-- What keys are used for: written by the maintenance worker from counts in shared memory, never by validation itself.
+
+CREATE TABLE apikey.usage (
+    key_id uuid NOT NULL,
+    hour timestamptz NOT NULL,
+    code text COLLATE "C" NOT NULL,
+    count bigint NOT NULL,
+    CONSTRAINT usage_pkey PRIMARY KEY (key_id, hour, code),
+    CONSTRAINT usage_count_check CHECK (count > 0)
+) WITH (fillfactor = 80);
+CREATE INDEX usage_hour ON apikey.usage (hour);
+COMMENT ON TABLE apikey.usage IS 'How often each key was presented in an hour, by the verdict''s code';
+COMMENT ON COLUMN apikey.usage.hour IS 'Its beginning. A use counts for the hour in which it was written down, up to apikey.usage_interval later';
+COMMENT ON COLUMN apikey.usage.code IS 'VALID, or the code of a denial; a token that has not proven itself counts for no key';
+
+CREATE TABLE apikey.key_usage (
+    key_id uuid NOT NULL,
+    last_used_at timestamptz NOT NULL,
+    last_client inet,
+    CONSTRAINT key_usage_pkey PRIMARY KEY (key_id)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE apikey.key_usage IS 'When each key was last used, which is: validated with success';
+COMMENT ON COLUMN apikey.key_usage.last_client IS 'The client''s address of that use, where the caller named one';
+
+CREATE TABLE apikey.expiry_progress (
+    expired_up_to timestamptz NOT NULL
+);
+-- It has one row and no key, so that a restore cannot collide with a row that the worker has written before.
+ALTER TABLE apikey.expiry_progress REPLICA IDENTITY FULL;
+COMMENT ON TABLE apikey.expiry_progress IS 'Keys that expired up to then are in the audit trail; the highest row counts';
+
+CREATE FUNCTION apikey.record_expired(batch integer) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    recorded_up_to CONSTANT timestamptz := coalesce((SELECT max(p.expired_up_to) FROM apikey.expiry_progress p), '-infinity');
+    -- A key whose transaction has not ended yet would be passed by. This comes before the snapshot that looks for keys.
+    safe_up_to CONSTANT timestamptz := (
+        SELECT least(clock_timestamp(), min(a.xact_start)) FROM pg_stat_activity a
+         WHERE a.datname = current_database() AND a.backend_xid IS NOT NULL AND a.pid <> pg_backend_pid());
+    seen bigint;
+    last_seen timestamptz;
+BEGIN
+    -- When a prepared one began, nobody knows any more; one that is forgotten is not waited for.
+    IF EXISTS (SELECT FROM pg_prepared_xacts p WHERE p.database = current_database() AND p.prepared > now() - interval '1 hour') THEN
+        RETURN 0;
+    END IF;
+    WITH expired AS MATERIALIZED (
+        SELECT k.key_id, k.generation, k.owner, k.state, k.expires_at FROM apikey.key k
+         WHERE k.expires_at > recorded_up_to AND k.expires_at <= safe_up_to
+         ORDER BY k.expires_at FETCH FIRST batch ROWS WITH TIES),
+    recorded AS (
+        INSERT INTO apikey.audit_event (event, key_id, generation, owner, code, detail)
+        SELECT 'expired', e.key_id, e.generation, e.owner, 'EXPIRED', jsonb_build_object('expired_at', e.expires_at)
+          FROM expired e WHERE e.state <> 'revoked' ORDER BY e.expires_at)
+    SELECT count(*), max(e.expires_at) INTO seen, last_seen FROM expired e;
+    IF seen > 0 THEN
+        DELETE FROM apikey.expiry_progress;
+        INSERT INTO apikey.expiry_progress VALUES (CASE WHEN seen < batch THEN safe_up_to ELSE last_seen END);
+    END IF;
+    RETURN seen;
+END
+$$;
+COMMENT ON FUNCTION apikey.record_expired(integer) IS 'Writes the next keys that have expired, about that many, to the audit trail';
+
+CREATE FUNCTION apikey.prune_revocations(batch integer) RETURNS bigint
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH removed AS (
+        DELETE FROM apikey.revocation r WHERE r.ctid = ANY (ARRAY(
+            SELECT o.ctid FROM apikey.revocation o WHERE o.until < now() - interval '60 seconds' ORDER BY o.until LIMIT batch FOR UPDATE SKIP LOCKED))
+        RETURNING 1)
+    SELECT count(*) FROM removed
+$$;
+COMMENT ON FUNCTION apikey.prune_revocations(integer) IS 'Deletes withdrawals, that many, whose tokens have all expired a minute ago';
+
+CREATE FUNCTION apikey.prune_usage(retention interval, batch integer) RETURNS bigint
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH removed AS (
+        DELETE FROM apikey.usage u WHERE u.ctid = ANY (ARRAY(
+            SELECT o.ctid FROM apikey.usage o WHERE o.hour < now() - retention ORDER BY o.hour LIMIT batch FOR UPDATE SKIP LOCKED))
+        RETURNING 1)
+    SELECT count(*) FROM removed
+$$;
+COMMENT ON FUNCTION apikey.prune_usage(interval, integer) IS 'Deletes rows of usage, that many, that are older than that; NULL: none ever is';
+
+CREATE FUNCTION apikey.prune_key_usage(after uuid, batch integer, OUT removed bigint, OUT last uuid)
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH looked_at AS MATERIALIZED (
+        SELECT u.key_id FROM apikey.key_usage u WHERE after IS NULL OR u.key_id > after ORDER BY u.key_id LIMIT batch),
+    gone AS (
+        DELETE FROM apikey.key_usage u USING looked_at l
+         WHERE u.key_id = l.key_id AND NOT EXISTS (SELECT FROM apikey.key k WHERE k.key_id = u.key_id)
+        RETURNING 1)
+    SELECT (SELECT count(*) FROM gone),
+           -- No row at the end, so that the next call begins anew. (uuid has no max().)
+           CASE WHEN (SELECT count(*) FROM looked_at) = batch THEN (SELECT l.key_id FROM looked_at l ORDER BY l.key_id DESC LIMIT 1) END
+$$;
+COMMENT ON FUNCTION apikey.prune_key_usage(uuid, integer) IS
+    'Looks at that many rows of key_usage after this key and deletes those of keys that are gone; last: where the next call goes on, NULL at the end';

@@ -1,0 +1,96 @@
+#include "core/json_writer.h"
+#include "pg/boundary.h"
+#include "pg/datum.h"
+#include "pg/settings.h"
+#include "shm/workers.h"
+
+namespace apikey::entry {
+namespace {
+
+bool is_listed() {
+    return pg::call([] {
+        const char* name = get_database_name(MyDatabaseId);
+        const List* names = pg::settings::raw_database_names();
+        for (int i = 0; i < list_length(names); i++) {
+            if (name != nullptr && strcmp(static_cast<const char*>(list_nth(names, i)), name) == 0) {
+                return true;
+            }
+        }
+        return false;
+    });
+}
+
+std::string_view launcher_state(core::JsonWriter& detail) {
+    const pid_t pid = shm::launcher_pid();
+    if (pid == 0) {
+        return "missing";
+    }
+    detail.add("pid", pid);
+    return "ok";
+}
+
+std::string_view maintenance_state(core::JsonWriter& detail) {
+    using State = shm::WorkerSlot::State;
+    shm::DatabaseSlot* slot = shm::my_database();
+    if (slot == nullptr) {
+        detail.add("reason", "all places of apikey.max_databases are taken");
+        return "missing";
+    }
+    const shm::WorkerSlot worker = shm::worker_state(*slot);
+    if (worker.state == State::running) {
+        detail.add("pid", worker.pid).add("started_at", pg::iso_timestamp(worker.started_at));
+    }
+    if (worker.last_turn_at != 0) {
+        detail.add("last_turn_at", pg::iso_timestamp(worker.last_turn_at));
+    }
+    detail.add("starts", static_cast<std::int64_t>(worker.starts))
+        .add("failures", static_cast<std::int64_t>(worker.failures));
+    switch (worker.state) {
+        case State::running:
+            return "ok";
+        case State::starting:
+            return "starting";
+        case State::failed:
+            return "failed";
+        case State::absent:
+            break;
+    }
+    return is_listed() ? "missing" : "unlisted";
+}
+
+}  // namespace
+}  // namespace apikey::entry
+
+using namespace apikey;
+
+PG_ENTRY(apikey_worker_state) {
+    const std::string_view worker = pg::text_view(PG_GETARG_DATUM(0));
+    core::JsonWriter detail;
+    std::string_view state;
+    if (shm::area() == nullptr) {
+        detail.add("reason", "apikey is not in shared_preload_libraries");
+        state = "missing";
+    } else if (pg::call([] { return RecoveryInProgress(); })) {
+        detail.add("reason", "starts when the standby is promoted");
+        state = "standby";
+    } else if (worker == "launcher") {
+        state = entry::launcher_state(detail);
+    } else if (worker == "maintenance") {
+        state = entry::maintenance_state(detail);
+    } else {
+        throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "unknown worker", {},
+                          "Workers are launcher and maintenance.");
+    }
+    std::array<Datum, 2> values = {pg::text_datum(state),
+                                   pg::jsonb_datum(detail.empty() ? "{}" : detail.text())};
+    std::array<bool, 2> nulls{};
+    return pg::make_composite(fcinfo, values.data(), nulls.data(), 2);
+}
+
+PG_ENTRY(apikey_is_maintained) {
+    if (shm::area() == nullptr) {
+        fcinfo->isnull = true;
+        return Datum(0);
+    }
+    return BoolGetDatum(entry::is_listed());
+}

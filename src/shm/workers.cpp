@@ -1,0 +1,213 @@
+#include <csignal>
+
+#include "shm/workers.h"
+
+namespace apikey::shm {
+namespace {
+
+using State = WorkerSlot::State;
+
+DatabaseSlot* working_in = nullptr;
+DatabaseSlot* held = nullptr;
+bool lets_go_at_exit = false;
+
+/** In shared memory, and of use inside pg::call() only; trivial to destroy, since an error of LWLockAcquire
+ * jumps over it and abort releases the lock. */
+struct Locked {
+    Locked() { LWLockAcquire(area()->workers_lock, LW_EXCLUSIVE); }
+    void release() const { LWLockRelease(area()->workers_lock); }
+};
+
+void raw_wake_launcher() {
+    if (Latch* latch = area()->header->launcher_latch) {
+        SetLatch(latch);
+    }
+}
+
+extern "C" void launcher_leaves(int /*code*/, Datum /*argument*/) {
+    const Locked locked;
+    area()->header->launcher_pid = 0;
+    area()->header->launcher_latch = nullptr;
+    locked.release();
+}
+
+extern "C" void worker_leaves(int code, Datum /*argument*/) {
+    const Locked locked;
+    WorkerSlot& worker = working_in->maintenance;
+    worker.state = code == 0 ? State::absent : State::failed;
+    worker.failures += code == 0 ? 0 : 1;
+    worker.pid = 0;
+    std::atomic_ref(worker.latch).store(nullptr, std::memory_order_relaxed);
+    locked.release();
+    ConditionVariableBroadcast(&area()->header->worker_left);
+}
+
+/** A session that ends, however it does, holds nothing any more. */
+extern "C" void session_leaves(int /*code*/, Datum /*argument*/) {
+    let_workers_go();
+}
+
+}  // namespace
+
+void become_launcher() {
+    pg::call([] {
+        const Locked locked;
+        area()->header->launcher_pid = MyProcPid;
+        area()->header->launcher_latch = MyLatch;
+        locked.release();
+        before_shmem_exit(launcher_leaves, 0);
+    });
+}
+
+void wake_launcher() {
+    pg::call([] {
+        const Locked locked;
+        raw_wake_launcher();
+        locked.release();
+    });
+}
+
+bool become_maintenance_worker() {
+    DatabaseSlot* slot = my_database();
+    if (slot == nullptr) {
+        return false;
+    }
+    return pg::call([&] {
+        const Locked locked;
+        WorkerSlot& worker = slot->maintenance;
+        const bool wanted = worker.state != State::running && slot->holders == 0;
+        if (wanted) {
+            worker.state = State::running;
+            worker.pid = MyProcPid;
+            worker.started_at = GetCurrentTimestamp();
+            worker.starts++;
+            std::atomic_ref(worker.latch).store(MyLatch, std::memory_order_relaxed);
+            working_in = slot;
+        } else if (worker.state == State::starting) {
+            worker.state = State::absent;
+        }
+        locked.release();
+        if (wanted) {
+            before_shmem_exit(worker_leaves, 0);
+        } else {
+            ConditionVariableBroadcast(&area()->header->worker_left);
+        }
+        return wanted;
+    });
+}
+
+void note_turn() {
+    pg::call([] {
+        const Locked locked;
+        working_in->maintenance.last_turn_at = GetCurrentTimestamp();
+        locked.release();
+    });
+}
+
+bool begin_start(DatabaseSlot& slot) {
+    return pg::call([&] {
+        const Locked locked;
+        WorkerSlot& worker = slot.maintenance;
+        const bool may =
+            slot.holders == 0 && worker.state != State::running && worker.state != State::starting;
+        if (may) {
+            worker.state = State::starting;
+            worker.started_at = GetCurrentTimestamp();
+        }
+        locked.release();
+        return may;
+    });
+}
+
+void fail_start(DatabaseSlot& slot) {
+    pg::call([&] {
+        const Locked locked;
+        WorkerSlot& worker = slot.maintenance;
+        if (worker.state == State::starting) {
+            worker.state = State::failed;
+            worker.failures++;
+        }
+        locked.release();
+    });
+}
+
+void stop_worker(DatabaseSlot& slot) {
+    pg::call([&] {
+        const Locked locked;
+        // Under the lock: the worker takes it to leave, so the process number is still its own.
+        if (slot.maintenance.state == State::running) {
+            kill(slot.maintenance.pid, SIGTERM);
+        }
+        locked.release();
+    });
+}
+
+WorkerSlot worker_state(DatabaseSlot& slot) {
+    return pg::call([&] {
+        const Locked locked;
+        const WorkerSlot worker = slot.maintenance;
+        locked.release();
+        return worker;
+    });
+}
+
+pid_t launcher_pid() {
+    return pg::call([] {
+        const Locked locked;
+        const pid_t pid = area()->header->launcher_pid;
+        locked.release();
+        return pid;
+    });
+}
+
+namespace {
+
+void hold(DatabaseSlot& slot) {
+    if (!lets_go_at_exit) {
+        before_shmem_exit(session_leaves, 0);
+        lets_go_at_exit = true;
+    }
+    Locked locked;
+    slot.holders++;
+    held = &slot;
+    if (slot.maintenance.state == State::running) {
+        kill(slot.maintenance.pid, SIGTERM);
+    }
+    locked.release();
+    const TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 10000);
+    ConditionVariablePrepareToSleep(&area()->header->worker_left);
+    for (;;) {
+        locked = Locked();
+        const State state = slot.maintenance.state;
+        locked.release();
+        const long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+        if ((state != State::running && state != State::starting) || left <= 0) {
+            break;
+        }
+        ConditionVariableTimedSleep(&area()->header->worker_left, left, PG_WAIT_EXTENSION);
+    }
+    ConditionVariableCancelSleep();
+}
+
+}  // namespace
+
+void hold_workers(DatabaseSlot& slot) {
+    try {
+        pg::call([&] { hold(slot); });
+    } catch (...) {
+        let_workers_go();
+        throw;
+    }
+}
+
+void let_workers_go() {
+    if (held != nullptr) {
+        const Locked locked;
+        held->holders--;
+        held = nullptr;
+        raw_wake_launcher();
+        locked.release();
+    }
+}
+
+}  // namespace apikey::shm

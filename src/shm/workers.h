@@ -1,0 +1,49 @@
+#pragma once
+
+#include "shm/area.h"
+
+/**
+ * Which background workers there are: the launcher, and for each database a maintenance worker. Launcher,
+ * workers and sessions that want workers out of the way talk through WorkerSlot, under the lock of the
+ * workers.
+ *
+ *     absent, failed --launcher--> starting --worker--> running --worker, when it ends--> absent, failed
+ *
+ * While a slot is held, the launcher leaves it alone.
+ */
+namespace apikey::shm {
+
+/** This process becomes the launcher until it ends. Once. */
+void become_launcher();
+
+/** Something has changed that the launcher should look at. */
+void wake_launcher();
+
+/** This process becomes the maintenance worker of its database until it ends. False when there is one
+ * already, or it is not wanted after all. Once. */
+bool become_maintenance_worker();
+
+/** The worker has finished a turn. */
+void note_turn();
+
+/** May the launcher start a worker now? Then the slot says `starting`. */
+bool begin_start(DatabaseSlot& slot);
+
+/** The postmaster has refused, or the worker never came. */
+void fail_start(DatabaseSlot& slot);
+
+/** Asks the worker to end; it finishes its turn first. */
+void stop_worker(DatabaseSlot& slot);
+
+/** A copy, as it is now. */
+WorkerSlot worker_state(DatabaseSlot& slot);
+pid_t launcher_pid();
+
+/** Keeps workers away from a database, until let_workers_go() or the end of the session, and waits until
+ * there are none: 10 seconds at most. One database at a time. Holds nothing when it throws. */
+void hold_workers(DatabaseSlot& slot);
+
+/** Undoes hold_workers(). Raises nothing. */
+void let_workers_go();
+
+}  // namespace apikey::shm

@@ -1,0 +1,112 @@
+#include "pg/datum.h"
+#include "pg/library_version.h"
+#include "pg/spi.h"
+#include "store/upkeep.h"
+
+namespace apikey::store {
+namespace {
+
+std::optional<Datum> run(pg::Statement& statement, std::span<const pg::Parameter> parameters) {
+    return statement.run(parameters) == 0 ? std::nullopt : pg::result_value(0, 1);
+}
+
+std::int64_t number(pg::Statement& statement, std::span<const pg::Parameter> parameters) {
+    const pg::SpiSession spi;
+    const auto value = run(statement, parameters);
+    return value ? DatumGetInt64(*value) : 0;
+}
+
+void step(pg::Statement& statement, DateADT month) {
+    const pg::SpiSession spi;
+    const std::array<pg::Parameter, 1> parameters = {DateADTGetDatum(month)};
+    statement.run(parameters);
+}
+
+/** NULL, which keeps for ever, where the setting is 0. */
+pg::Parameter retention(int minutes) {
+    return pg::Parameter::of(minutes > 0,
+                             minutes > 0 ? pg::interval_datum(minutes * USECS_PER_MINUTE) : Datum(0));
+}
+
+}  // namespace
+
+Installation installation() {
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'apikey'");
+    const auto version = run(statement, {});
+    if (!version) {
+        return Installation::absent;
+    }
+    return pg::text_view(*version) == pg::library_version() ? Installation::complete
+                                                            : Installation::other_version;
+}
+
+bool lock_against_drop() {
+    return pg::call([] {
+        const Oid schema = get_namespace_oid("apikey", true);
+        const Oid table = OidIsValid(schema) ? get_relname_relid("key", schema) : InvalidOid;
+        return OidIsValid(table) && ConditionalLockRelationOid(table, AccessShareLock);
+    });
+}
+
+std::int64_t record_expired(int batch) {
+    static pg::Statement statement("SELECT apikey.record_expired($1)", INT4OID);
+    const std::array<pg::Parameter, 1> parameters = {Int32GetDatum(batch)};
+    return number(statement, parameters);
+}
+
+std::int64_t prune_revocations(int batch) {
+    static pg::Statement statement("SELECT apikey.prune_revocations($1)", INT4OID);
+    const std::array<pg::Parameter, 1> parameters = {Int32GetDatum(batch)};
+    return number(statement, parameters);
+}
+
+std::int64_t prune_usage(int retention_minutes, int batch) {
+    static pg::Statement statement("SELECT apikey.prune_usage($1, $2)", INTERVALOID, INT4OID);
+    const std::array<pg::Parameter, 2> parameters = {retention(retention_minutes), Int32GetDatum(batch)};
+    return number(statement, parameters);
+}
+
+std::int64_t prune_key_usage(int batch) {
+    static std::optional<core::Uuid> last;
+    const pg::SpiSession spi;
+    static pg::Statement statement("SELECT p.removed, p.last FROM apikey.prune_key_usage($1, $2) p", UUIDOID,
+                                   INT4OID);
+    const std::array<pg::Parameter, 2> parameters = {
+        pg::Parameter::of(last.has_value(), last ? pg::uuid_datum(*last) : Datum(0)), Int32GetDatum(batch)};
+    statement.run(parameters);
+    const auto looked_at = pg::result_value(0, 2);
+    last = looked_at ? std::optional(pg::uuid_from_datum(*looked_at)) : std::nullopt;
+    return DatumGetInt64(pg::result_value(0, 1).value_or(Datum(0)));
+}
+
+std::optional<DateADT> missing_audit_month() {
+    const pg::SpiSession spi;
+    static pg::Statement statement("SELECT apikey.missing_audit_month()");
+    const auto month = run(statement, {});
+    return month ? std::optional(DatumGetDateADT(*month)) : std::nullopt;
+}
+
+void announce_audit_month(DateADT month) {
+    static pg::Statement statement("SELECT apikey.announce_audit_month($1)", DATEOID);
+    step(statement, month);
+}
+
+void validate_audit_month(DateADT month) {
+    static pg::Statement statement("SELECT apikey.validate_audit_month($1)", DATEOID);
+    step(statement, month);
+}
+
+void attach_audit_month(DateADT month) {
+    static pg::Statement statement("SELECT apikey.attach_audit_month($1)", DATEOID);
+    step(statement, month);
+}
+
+std::int64_t drop_audit_month(int retention_minutes) {
+    static pg::Statement statement("SELECT apikey.drop_audit_month($1)", INTERVALOID);
+    const std::array<pg::Parameter, 1> parameters = {retention(retention_minutes)};
+    return number(statement, parameters);
+}
+
+}  // namespace apikey::store

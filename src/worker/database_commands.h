@@ -1,0 +1,13 @@
+#pragma once
+
+/**
+ * DROP DATABASE, ALTER DATABASE … RENAME or SET TABLESPACE, and CREATE DATABASE … TEMPLATE fail while anybody
+ * is connected to the database. Our workers are made to leave it before such a command, and come back when it
+ * is done or has failed.
+ */
+namespace apikey::worker {
+
+/** Chains into ProcessUtility_hook. From _PG_init, while preloading. */
+void watch_database_commands();
+
+}  // namespace apikey::worker

@@ -1,0 +1,216 @@
+#include <map>
+#include <set>
+
+#include "pg/boundary.h"
+#include "pg/memory_scope.h"
+#include "pg/settings.h"
+#include "shm/workers.h"
+#include "worker/launcher.h"
+#include "worker/signals.h"
+#include "worker/transaction.h"
+
+extern "C" {
+PGDLLEXPORT void apikey_launcher_main(Datum argument);
+}
+
+namespace apikey::worker {
+namespace {
+
+using State = shm::WorkerSlot::State;
+
+constexpr std::int64_t first_delay_us = USECS_PER_SEC;
+constexpr std::int64_t longest_delay_us = 60 * USECS_PER_SEC;
+/** Who has run for so long has not failed at its start. */
+constexpr std::int64_t settled_us = 60 * USECS_PER_SEC;
+/** A worker that was asked for and has not come by then never will. */
+constexpr std::int64_t start_timeout_us = 30 * USECS_PER_SEC;
+/** How often the list of databases is looked at though nothing has happened: one may have been created. */
+constexpr std::int64_t longest_wait_us = 10 * USECS_PER_SEC;
+
+/** What the launcher remembers of a database. */
+struct Attempts {
+    BackgroundWorkerHandle* handle = nullptr;  ///< null where an earlier launcher started it
+    TimestampTz next_at = 0;
+    std::int64_t delay_us = first_delay_us;
+    bool warned = false;  ///< of a shortage of places, once until there is one again
+    bool seen_alive = false;
+};
+
+std::map<Oid, Attempts> attempts;
+
+/** Those databases of the setting that exist. */
+std::set<Oid> wanted_databases() {
+    std::set<Oid> wanted;
+    run_transaction("look up apikey.databases", [&] {
+        const List* names = pg::call([] { return pg::settings::raw_database_names(); });
+        for (int i = 0; i < list_length(names); i++) {
+            const Oid database = pg::call(
+                [&] { return get_database_oid(static_cast<const char*>(list_nth(names, i)), true); });
+            if (OidIsValid(database)) {
+                wanted.insert(database);
+            }
+        }
+    });
+    return wanted;
+}
+
+bool exists(Oid database) {
+    return pg::call([&] { return SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database)); });
+}
+
+void ask_postmaster(shm::DatabaseSlot& slot, Attempts& attempt) {
+    BackgroundWorker worker{};
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = BGW_NEVER_RESTART;
+    worker.bgw_main_arg = ObjectIdGetDatum(slot.database);
+    worker.bgw_notify_pid = MyProcPid;
+    strlcpy(worker.bgw_library_name, "apikey", sizeof(worker.bgw_library_name));
+    strlcpy(worker.bgw_function_name, "apikey_maintenance_main", sizeof(worker.bgw_function_name));
+    strlcpy(worker.bgw_name, "apikey maintenance", sizeof(worker.bgw_name));
+    strlcpy(worker.bgw_type, "apikey maintenance", sizeof(worker.bgw_type));
+    BackgroundWorkerHandle* handle = nullptr;
+    const pg::MemoryScope for_life(TopMemoryContext);
+    const bool registered = pg::call([&] { return RegisterDynamicBackgroundWorker(&worker, &handle); });
+    if (attempt.handle != nullptr) {
+        pfree(attempt.handle);
+    }
+    attempt.handle = registered ? handle : nullptr;
+    if (registered) {
+        attempt.warned = false;
+        return;
+    }
+    shm::fail_start(slot);
+    if (!attempt.warned) {
+        attempt.warned = true;
+        pg::call([] {
+            ereport(WARNING,
+                    (errmsg("apikey found no place for a maintenance worker"),
+                     errhint("Increase max_worker_processes: apikey takes one for its launcher and one "
+                             "for each of apikey.databases.")));
+        });
+    }
+}
+
+/** Did the worker that was asked for end before it could say anything? */
+bool never_came(const shm::WorkerSlot& worker, const Attempts& attempt, TimestampTz now) {
+    if (attempt.handle != nullptr) {
+        pid_t pid = 0;
+        return pg::call([&] { return GetBackgroundWorkerPid(attempt.handle, &pid); }) == BGWH_STOPPED;
+    }
+    return now - worker.started_at > start_timeout_us;
+}
+
+/** Starts the worker, if there is none and it is time. */
+void look_after(shm::DatabaseSlot& slot, Attempts& attempt, TimestampTz now) {
+    shm::WorkerSlot worker = shm::worker_state(slot);
+    if (worker.state == State::starting && never_came(worker, attempt, now)) {
+        // Read again: it may have come and gone in between.
+        shm::fail_start(slot);
+        worker = shm::worker_state(slot);
+    }
+    if (worker.state == State::running) {
+        attempt.seen_alive = true;
+        if (now - worker.started_at > settled_us) {
+            attempt.delay_us = first_delay_us;
+        }
+        return;
+    }
+    if (worker.state == State::starting) {
+        return;
+    }
+    if (attempt.next_at == 0) {
+        // Just ended, or never started: the first start is at once, another one a while after the end.
+        attempt.next_at = attempt.seen_alive || worker.failures > 0 ? now + attempt.delay_us : now;
+    }
+    if (now < attempt.next_at || !shm::begin_start(slot)) {
+        return;
+    }
+    attempt.next_at = 0;
+    attempt.delay_us =
+        worker.state == State::failed ? std::min(2 * attempt.delay_us, longest_delay_us) : first_delay_us;
+    ask_postmaster(slot, attempt);
+}
+
+/** Databases that are not in the list any more lose their worker, those that are gone their place. */
+void clear_away(const std::set<Oid>& wanted) {
+    run_transaction("look for dropped databases", [&] {
+        for (shm::DatabaseSlot& slot : shm::area()->databases) {
+            const Oid database = slot.database;
+            if (!OidIsValid(database) || wanted.contains(database)) {
+                continue;
+            }
+            const State state = shm::worker_state(slot).state;
+            if (state == State::running) {
+                shm::stop_worker(slot);
+            } else if (state != State::starting) {
+                attempts.erase(database);
+                if (!exists(database)) {
+                    shm::release_database(slot);
+                }
+            }
+        }
+    });
+}
+
+void turn() {
+    const std::set<Oid> wanted = wanted_databases();
+    const TimestampTz now = GetCurrentTimestamp();
+    for (const Oid database : wanted) {
+        Attempts& attempt = attempts[database];
+        if (shm::DatabaseSlot* slot = shm::database_slot(database)) {
+            look_after(*slot, attempt, now);
+        } else if (!attempt.warned) {
+            attempt.warned = true;
+            pg::call([] {
+                ereport(WARNING, (errmsg("apikey has no place for one more database"),
+                                  errhint("Increase apikey.max_databases.")));
+            });
+        }
+    }
+    clear_away(wanted);
+}
+
+long wait_ms() {
+    std::int64_t wait_us = longest_wait_us;
+    const TimestampTz now = GetCurrentTimestamp();
+    for (const auto& [database, attempt] : attempts) {
+        if (attempt.next_at != 0) {
+            wait_us = std::clamp<std::int64_t>(attempt.next_at - now, 10'000, wait_us);
+        }
+    }
+    return static_cast<long>(wait_us / 1000);
+}
+
+void run() {
+    catch_signals();
+    pg::call([] { BackgroundWorkerInitializeConnection(nullptr, nullptr, 0); });
+    shm::become_launcher();
+    while (!must_end()) {
+        reload_if_asked();
+        turn();
+        wait(wait_ms());
+    }
+}
+
+}  // namespace
+
+void register_launcher() {
+    BackgroundWorker launcher{};
+    launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    launcher.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    launcher.bgw_restart_time = 1;
+    strlcpy(launcher.bgw_library_name, "apikey", sizeof(launcher.bgw_library_name));
+    strlcpy(launcher.bgw_function_name, "apikey_launcher_main", sizeof(launcher.bgw_function_name));
+    strlcpy(launcher.bgw_name, "apikey launcher", sizeof(launcher.bgw_name));
+    strlcpy(launcher.bgw_type, "apikey launcher", sizeof(launcher.bgw_type));
+    RegisterBackgroundWorker(&launcher);
+}
+
+}  // namespace apikey::worker
+
+void apikey_launcher_main(Datum /*argument*/) {
+    apikey::pg::boundary([] { apikey::worker::run(); });
+    // Not 0, which would mean never again: whoever stops the launcher gets another one.
+    proc_exit(1);
+}

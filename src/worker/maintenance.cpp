@@ -1,0 +1,179 @@
+#include "pg/boundary.h"
+#include "pg/settings.h"
+#include "shm/workers.h"
+#include "store/upkeep.h"
+#include "worker/event_writer.h"
+#include "worker/signals.h"
+#include "worker/transaction.h"
+#include "worker/use_writer.h"
+
+extern "C" {
+PGDLLEXPORT void apikey_maintenance_main(Datum argument);
+}
+
+/**
+ * The maintenance worker of a database: writes what validation leaves in shared memory to the tables, and
+ * does in small steps what the tables need from time to time. Each step is a transaction of its own that can
+ * fail without harm to the others, and is tried again.
+ */
+namespace apikey::worker {
+namespace {
+
+constexpr std::int64_t second = USECS_PER_SEC;
+constexpr std::int64_t turn_us = second;
+constexpr int batch = 1000;
+
+/** Something to be done every so often. A failure is tried again after 1, 2, 4 … 60 seconds. */
+class Task {
+  public:
+    /** `step`: false when it failed, for which it has said why. */
+    template <typename Step>
+    void run_if_due(std::int64_t period_us, Step&& step) {
+        const TimestampTz now = GetCurrentTimestamp();
+        // Also when somebody has set the clock back.
+        if (now < due_at_ && due_at_ - now <= std::max(period_us, longest_delay_us)) {
+            return;
+        }
+        if (step()) {
+            delay_us_ = second;
+            due_at_ = now + period_us;
+        } else {
+            due_at_ = now + delay_us_;
+            delay_us_ = std::min(2 * delay_us_, longest_delay_us);
+        }
+    }
+    /** There is more to do. */
+    void again() { due_at_ = 0; }
+
+  private:
+    static constexpr std::int64_t longest_delay_us = 60 * second;
+    TimestampTz due_at_ = 0;
+    std::int64_t delay_us_ = second;
+};
+
+/** In all that is done to tables: DROP EXTENSION must not wait for long, nor be the victim of a deadlock,
+ * which deadlock_timeout later it would be. */
+void pin_settings() {
+    const std::array<std::pair<const char*, const char*>, 8> pinned = {{
+        {"search_path", "pg_catalog, pg_temp"},
+        {"lock_timeout", "500ms"},
+        {"statement_timeout", "0"},
+        {"idle_in_transaction_session_timeout", "0"},
+        {"default_transaction_isolation", "read committed"},
+        {"default_transaction_read_only", "off"},
+        {"default_transaction_deferrable", "off"},
+        // What a crash takes from the last moments of shared memory, no flush brings back.
+        {"synchronous_commit", "off"},
+    }};
+    for (const auto& [name, value] : pinned) {
+        pg::call([name = name, value = value] { SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE); });
+    }
+}
+
+/** Is there anything to work on? Warns once of a version that does not fit. */
+bool is_installed() {
+    static bool warned = false;
+    store::Installation found = store::Installation::absent;
+    if (!run_transaction("look for the extension", [&] { found = store::installation(); })) {
+        return false;
+    }
+    if (found == store::Installation::other_version && !warned) {
+        pg::call([] {
+            ereport(WARNING,
+                    (errmsg("apikey leaves this database alone: its extension is of another version than "
+                            "the library"),
+                     errhint("ALTER EXTENSION apikey UPDATE;")));
+        });
+    }
+    warned = found == store::Installation::other_version;
+    return found == store::Installation::complete;
+}
+
+/** A step that DROP EXTENSION waits for, or that is left out while it happens. Returns whether it went well;
+ * `rows` is what the step made of it. */
+template <typename Step>
+bool run_step(const char* purpose, Step&& step) {
+    return run_transaction(purpose, [&] {
+        if (store::lock_against_drop()) {
+            step();
+        }
+    });
+}
+
+bool expire(Task& task) {
+    std::int64_t rows = 0;
+    const bool done = run_step("record expired keys", [&] { rows = store::record_expired(batch); });
+    if (rows >= batch) {
+        task.again();
+    }
+    return done;
+}
+
+bool prune(Task& task) {
+    std::int64_t most = 0;
+    const auto note = [&](std::int64_t rows) { most = std::max(most, rows); };
+    bool done = run_step("prune revocations", [&] { note(store::prune_revocations(batch)); });
+    done &= run_step("prune usage", [&] { note(store::prune_usage(pg::settings::usage_retention, batch)); });
+    done &= run_step("prune the usage of deleted keys", [&] { store::prune_key_usage(10 * batch); });
+    if (most >= batch) {
+        task.again();
+    }
+    return done;
+}
+
+/** Months to come, so that no row that is there has to move. */
+bool partition() {
+    const Interruptible interruptible;
+    for (;;) {
+        std::optional<DateADT> month;
+        if (!run_step("look for missing months", [&] { month = store::missing_audit_month(); })) {
+            return false;
+        }
+        if (!month) {
+            break;
+        }
+        if (!run_step("announce a month", [&] { store::announce_audit_month(*month); }) ||
+            !run_step("validate a month", [&] { store::validate_audit_month(*month); }) ||
+            !run_step("attach a month", [&] { store::attach_audit_month(*month); })) {
+            return false;
+        }
+    }
+    return run_step("drop an old month", [&] { store::drop_audit_month(pg::settings::audit_retention); });
+}
+
+void run(Oid database) {
+    catch_signals();
+    pg::call([&] { BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0); });
+    if (!shm::become_maintenance_worker()) {
+        return;
+    }
+    pin_settings();
+    Task events, uses, expiry, pruning, partitions;
+    bool last = false;
+    while (!last) {
+        // What happened before the request to end is still written.
+        last = must_end();
+        reload_if_asked();
+        if (is_installed()) {
+            events.run_if_due(0, [] { return write_events(); });
+            uses.run_if_due(last ? 0 : pg::settings::usage_interval * second, [] { return write_uses(); });
+            if (!last) {
+                expiry.run_if_due(5 * second, [&] { return expire(expiry); });
+                pruning.run_if_due(60 * second, [&] { return prune(pruning); });
+                partitions.run_if_due(3600 * second, [] { return partition(); });
+            }
+        }
+        shm::note_turn();
+        if (!last && !must_end()) {
+            wait(turn_us / 1000);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace apikey::worker
+
+void apikey_maintenance_main(Datum argument) {
+    apikey::pg::boundary([&] { apikey::worker::run(DatumGetObjectId(argument)); });
+    proc_exit(0);
+}

@@ -1,0 +1,32 @@
+#pragma once
+
+#include "pg/boundary.h"
+
+/**
+ * A worker's transactions. A worker goes on after an error: it logs it, and aborts. This is the one place
+ * where an exception does not go on to the boundary.
+ */
+namespace apikey::worker {
+
+void begin_transaction(const char* purpose);
+void commit_transaction();
+/** Logs the exception in flight as what went wrong with `purpose`, and aborts. To be called in a catch block.
+ */
+void abort_transaction(const char* purpose);
+
+/** Runs `body` in a transaction of its own, with a snapshot. `purpose`, for the log and pg_stat_activity, is
+ * what the body does: "prune". False when it failed, which has been logged. */
+template <typename Body>
+bool run_transaction(const char* purpose, Body&& body) {
+    try {
+        begin_transaction(purpose);
+        body();
+        commit_transaction();
+        return true;
+    } catch (...) {
+        abort_transaction(purpose);
+        return false;
+    }
+}
+
+}  // namespace apikey::worker
