@@ -8,8 +8,9 @@ namespace {
 using State = WorkerSlot::State;
 
 DatabaseSlot* working_in = nullptr;
-DatabaseSlot* held = nullptr;
-bool lets_go_at_exit = false;
+/** By this session. */
+std::vector<DatabaseSlot*> held;
+bool lets_go_at_end = false;
 
 /** In shared memory, and of use inside pg::call() only; trivial to destroy, since an error of LWLockAcquire
  * jumps over it and abort releases the lock. */
@@ -42,9 +43,28 @@ extern "C" void worker_leaves(int code, Datum /*argument*/) {
     ConditionVariableBroadcast(&area()->header->worker_left);
 }
 
-/** A session that ends, however it does, holds nothing any more. */
-extern "C" void session_leaves(int /*code*/, Datum /*argument*/) {
+/** Raises nothing. */
+void let_workers_go() {
+    if (held.empty()) {
+        return;
+    }
+    const Locked locked;
+    for (DatabaseSlot* slot : held) {
+        slot->holders--;
+    }
+    held.clear();
+    raw_wake_launcher();
+    locked.release();
+}
+
+extern "C" void session_ends(int /*code*/, Datum /*argument*/) {
     let_workers_go();
+}
+
+extern "C" void transaction_ends(XactEvent event, void* /*argument*/) {
+    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
+        let_workers_go();
+    }
 }
 
 }  // namespace
@@ -162,22 +182,12 @@ pid_t launcher_pid() {
 
 namespace {
 
-void hold(DatabaseSlot& slot) {
-    if (!lets_go_at_exit) {
-        before_shmem_exit(session_leaves, 0);
-        lets_go_at_exit = true;
-    }
-    Locked locked;
-    slot.holders++;
-    held = &slot;
-    if (slot.maintenance.state == State::running) {
-        kill(slot.maintenance.pid, SIGTERM);
-    }
-    locked.release();
+/** For use inside pg::call(). */
+void wait_for_workers_to_leave(const DatabaseSlot& slot) {
     const TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 10000);
     ConditionVariablePrepareToSleep(&area()->header->worker_left);
     for (;;) {
-        locked = Locked();
+        const Locked locked;
         const State state = slot.maintenance.state;
         locked.release();
         const long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
@@ -191,23 +201,25 @@ void hold(DatabaseSlot& slot) {
 
 }  // namespace
 
-void hold_workers(DatabaseSlot& slot) {
-    try {
-        pg::call([&] { hold(slot); });
-    } catch (...) {
-        let_workers_go();
-        throw;
+void keep_workers_away(DatabaseSlot& slot) {
+    if (std::find(held.begin(), held.end(), &slot) == held.end()) {
+        held.reserve(held.size() + 1);
+        pg::call([&] {
+            if (!lets_go_at_end) {
+                before_shmem_exit(session_ends, 0);
+                RegisterXactCallback(transaction_ends, nullptr);
+                lets_go_at_end = true;
+            }
+            const Locked locked;
+            slot.holders++;
+            held.push_back(&slot);
+            if (slot.maintenance.state == State::running) {
+                kill(slot.maintenance.pid, SIGTERM);
+            }
+            locked.release();
+        });
     }
-}
-
-void let_workers_go() {
-    if (held != nullptr) {
-        const Locked locked;
-        held->holders--;
-        held = nullptr;
-        raw_wake_launcher();
-        locked.release();
-    }
+    pg::call([&] { wait_for_workers_to_leave(slot); });
 }
 
 }  // namespace apikey::shm

@@ -39,11 +39,8 @@ void stop_worker(DatabaseSlot& slot);
 WorkerSlot worker_state(DatabaseSlot& slot);
 pid_t launcher_pid();
 
-/** Keeps workers away from a database, until let_workers_go() or the end of the session, and waits until
- * there are none: 10 seconds at most. One database at a time. Holds nothing when it throws. */
-void hold_workers(DatabaseSlot& slot);
-
-/** Undoes hold_workers(). Raises nothing. */
-void let_workers_go();
+/** Keeps workers away from a database until the transaction ends, so that it is the outcome that the launcher
+ * goes by, and waits until there are none: 10 seconds at most. */
+void keep_workers_away(DatabaseSlot& slot);
 
 }  // namespace apikey::shm

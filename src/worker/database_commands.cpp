@@ -79,17 +79,13 @@ shm::DatabaseSlot* slot_with_workers(Oid database) {
     return listed ? shm::database_slot(database) : shm::find_database_slot(database);
 }
 
-class WorkersKeptAway {
-  public:
-    explicit WorkersKeptAway(shm::DatabaseSlot* slot) {
-        if (slot != nullptr) {
-            shm::hold_workers(*slot);
-        }
+void make_room_for(const Node* command) {
+    const Oid database = pg::call([&] { return raw_wanted_database(command); });
+    shm::DatabaseSlot* slot = OidIsValid(database) ? slot_with_workers(database) : nullptr;
+    if (slot != nullptr) {
+        shm::keep_workers_away(*slot);
     }
-    WorkersKeptAway(const WorkersKeptAway&) = delete;
-    WorkersKeptAway& operator=(const WorkersKeptAway&) = delete;
-    ~WorkersKeptAway() { shm::let_workers_go(); }
-};
+}
 
 bool is_database_command(const Node* command) {
     switch (nodeTag(command)) {
@@ -107,19 +103,12 @@ extern "C" void process_utility(PlannedStmt* statement, const char* text, bool r
                                 ProcessUtilityContext context, ParamListInfo parameters,
                                 QueryEnvironment* environment, DestReceiver* receiver,
                                 QueryCompletion* completion) {
-    const auto next = next_hook != nullptr ? next_hook : standard_ProcessUtility;
     // Everything else passes without a wall: this is on the way of every BEGIN.
-    if (!is_database_command(statement->utilityStmt)) {
-        next(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
-        return;
+    if (is_database_command(statement->utilityStmt)) {
+        pg::boundary([&] { make_room_for(statement->utilityStmt); });
     }
-    pg::boundary([&] {
-        const Oid database = pg::call([&] { return raw_wanted_database(statement->utilityStmt); });
-        const WorkersKeptAway away(OidIsValid(database) ? slot_with_workers(database) : nullptr);
-        pg::call([&] {
-            next(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
-        });
-    });
+    const auto next = next_hook != nullptr ? next_hook : standard_ProcessUtility;
+    next(statement, text, read_only_tree, context, parameters, environment, receiver, completion);
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 
 /**
  * DROP DATABASE, ALTER DATABASE … RENAME or SET TABLESPACE, and CREATE DATABASE … TEMPLATE fail while anybody
- * is connected to the database. Our workers are made to leave it before such a command, and come back when it
- * is done or has failed.
+ * is connected to the database. Our workers are made to leave it before such a command, and come back when
+ * its transaction has ended.
  */
 namespace apikey::worker {
 

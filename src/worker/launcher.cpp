@@ -38,24 +38,36 @@ struct Attempts {
 
 std::map<Oid, Attempts> attempts;
 
-/** Those databases of the setting that exist. */
-std::set<Oid> wanted_databases() {
-    std::set<Oid> wanted;
-    run_transaction("look up apikey.databases", [&] {
-        const List* names = pg::call([] { return pg::settings::raw_database_names(); });
-        for (int i = 0; i < list_length(names); i++) {
-            const Oid database = pg::call(
-                [&] { return get_database_oid(static_cast<const char*>(list_nth(names, i)), true); });
-            if (OidIsValid(database)) {
-                wanted.insert(database);
+struct Databases {
+    std::set<Oid> existing;
+    std::set<Oid> wanted;  ///< those of apikey.databases
+};
+
+/** nullopt when that failed. By a scan of the whole of pg_database: a process without a database cannot open
+ * its indexes, unless another has left the shared relation cache behind. */
+std::optional<Databases> look_at_databases() {
+    Databases databases;
+    const bool done = run_transaction("look at the databases", [&] {
+        std::set<std::string, std::less<>> names;
+        const List* list = pg::call([] { return pg::settings::raw_database_names(); });
+        for (int i = 0; i < list_length(list); i++) {
+            names.emplace(static_cast<const char*>(list_nth(list, i)));
+        }
+        Relation relation = pg::call([] { return table_open(DatabaseRelationId, AccessShareLock); });
+        TableScanDesc scan = pg::call([&] { return table_beginscan_catalog(relation, 0, nullptr); });
+        while (HeapTuple tuple = pg::call([&] { return heap_getnext(scan, ForwardScanDirection); })) {
+            const auto* row = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
+            databases.existing.insert(row->oid);
+            if (row->datallowconn && names.contains(std::string_view(NameStr(row->datname)))) {
+                databases.wanted.insert(row->oid);
             }
         }
+        pg::call([&] {
+            table_endscan(scan);
+            table_close(relation, AccessShareLock);
+        });
     });
-    return wanted;
-}
-
-bool exists(Oid database) {
-    return pg::call([&] { return SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database)); });
+    return done ? std::optional(databases) : std::nullopt;
 }
 
 void ask_postmaster(shm::DatabaseSlot& slot, Attempts& attempt) {
@@ -133,30 +145,31 @@ void look_after(shm::DatabaseSlot& slot, Attempts& attempt, TimestampTz now) {
 }
 
 /** Databases that are not in the list any more lose their worker, those that are gone their place. */
-void clear_away(const std::set<Oid>& wanted) {
-    run_transaction("look for dropped databases", [&] {
-        for (shm::DatabaseSlot& slot : shm::area()->databases) {
-            const Oid database = slot.database;
-            if (!OidIsValid(database) || wanted.contains(database)) {
-                continue;
-            }
-            const State state = shm::worker_state(slot).state;
-            if (state == State::running) {
-                shm::stop_worker(slot);
-            } else if (state != State::starting) {
-                attempts.erase(database);
-                if (!exists(database)) {
-                    shm::release_database(slot);
-                }
+void clear_away(const Databases& databases) {
+    for (shm::DatabaseSlot& slot : shm::area()->databases) {
+        const Oid database = slot.database;
+        if (!OidIsValid(database) || databases.wanted.contains(database)) {
+            continue;
+        }
+        const State state = shm::worker_state(slot).state;
+        if (state == State::running) {
+            shm::stop_worker(slot);
+        } else if (state != State::starting) {
+            attempts.erase(database);
+            if (!databases.existing.contains(database)) {
+                shm::release_database(slot);
             }
         }
-    });
+    }
 }
 
 void turn() {
-    const std::set<Oid> wanted = wanted_databases();
+    const auto databases = look_at_databases();
+    if (!databases) {
+        return;
+    }
     const TimestampTz now = GetCurrentTimestamp();
-    for (const Oid database : wanted) {
+    for (const Oid database : databases->wanted) {
         Attempts& attempt = attempts[database];
         if (shm::DatabaseSlot* slot = shm::database_slot(database)) {
             look_after(*slot, attempt, now);
@@ -168,7 +181,7 @@ void turn() {
             });
         }
     }
-    clear_away(wanted);
+    clear_away(*databases);
 }
 
 long wait_ms() {
