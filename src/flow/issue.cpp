@@ -8,6 +8,7 @@
 #include "pg/datum.h"
 #include "pg/failure.h"
 #include "pg/owner_scope.h"
+#include "shm/at_commit.h"
 #include "store/keys.h"
 #include "store/master_key.h"
 #include "store/roles.h"
@@ -106,6 +107,7 @@ Issued issue(const IssueRequest& request) {
                           "Try the transaction again.");
     }
     pg::call([] { CommandCounterIncrement(); });
+    shm::count_at_commit(shm::Committed::issue);
     return {key.key_id,
             std::move(minted.token),
             1,

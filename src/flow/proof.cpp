@@ -253,6 +253,10 @@ void remember(const core::Fingerprint& token, const Proof& proof, std::uint32_t 
 
 }  // namespace
 
+Claim claim_of(const Proof& proof) {
+    return {proof.key == nullptr ? proof.claimed_key_id : proof.key->key_id, proof.generation};
+}
+
 core::KeyFacts facts_of(const Proof& proof, const store::KeyHead& key, core::Position position) {
     core::KeyFacts facts;
     facts.state = key.state;

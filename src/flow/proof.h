@@ -27,6 +27,14 @@ struct Proof {
     std::array<std::uint8_t, 32> matched_hash{};
 };
 
+/** Which key a token names, whether or not it has proven that: for the audit trail. */
+struct Claim {
+    std::optional<core::Uuid> key_id;
+    std::int32_t generation = 0;
+};
+
+Claim claim_of(const Proof& proof);
+
 /**
  * What core::decide() asks about a key whose token has proven itself. `key` is the row as it is now and
  * `position` where the token is in it, which may be later than the proof. Without the address rule: that

@@ -11,6 +11,7 @@
 #include "pg/failure.h"
 #include "pg/owner_scope.h"
 #include "pg/settings.h"
+#include "shm/at_commit.h"
 #include "store/master_key.h"
 #include "store/roles.h"
 #include "store/snapshot.h"
@@ -105,6 +106,7 @@ Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, con
     next.tag = minted.tag;
     store::advance_generation(key.key_id, key.generation, next);
     pg::call([] { CommandCounterIncrement(); });
+    shm::count_at_commit(shm::Committed::refresh);
     return {key.key_id,
             std::move(minted.token),
             key.generation + 1,
@@ -115,9 +117,7 @@ Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, con
             next.expires_at};
 }
 
-}  // namespace
-
-Issued refresh(std::optional<std::string_view> token) {
+Issued next_token(std::optional<std::string_view> token, Claim& claim) {
     if (!token) {
         throw denial(Code::missing, std::nullopt, {});
     }
@@ -126,6 +126,7 @@ Issued refresh(std::optional<std::string_view> token) {
         const store::LatestSnapshot snapshot;
         proof = prove(PresentedToken(*token), snapshot, GetCurrentTimestamp());
     }
+    claim = claim_of(proof);
     if (proof.code != Code::valid) {
         throw denial(proof.code, std::nullopt, {});
     }
@@ -154,6 +155,12 @@ Issued refresh(std::optional<std::string_view> token) {
     }
     return position == Position::previous ? successor(*key, *role, snapshot, keys)
                                           : next_generation(*key, *role, keys);
+}
+
+}  // namespace
+
+Issued refresh(std::optional<std::string_view> token) {
+    return recording_denials(shm::Operation::refresh, [&](Claim& claim) { return next_token(token, claim); });
 }
 
 }  // namespace apikey::flow

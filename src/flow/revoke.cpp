@@ -22,9 +22,10 @@ void check_reason(std::string_view reason) {
 }
 
 /** The key of a token that proves itself: anybody can write a token that merely names a key. */
-core::Uuid proven_key_id(std::string_view token) {
+core::Uuid proven_key_id(std::string_view token, Claim& claim) {
     const store::LatestSnapshot snapshot;
     const Proof proof = prove(PresentedToken(token), snapshot, GetCurrentTimestamp());
+    claim = claim_of(proof);
     if (proof.code != Code::valid) {
         throw denial(proof.code, std::nullopt, {});
     }
@@ -46,7 +47,8 @@ core::Uuid resolve(std::string_view key) {
         return *id;
     }
     if (key.starts_with(core::jwt_prefix) || key.starts_with(core::opaque_prefix)) {
-        return proven_key_id(key);
+        Claim unused;
+        return proven_key_id(key, unused);
     }
     // The text is not repeated: it may be a credential of another system.
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "that is neither a key id nor a token", {},
@@ -111,10 +113,13 @@ Revocation revoke(std::string_view key, std::string_view reason) {
 
 Revocation revoke_token(std::optional<std::string_view> token, std::string_view reason) {
     check_reason(reason);
-    if (!token) {
-        throw denial(Code::missing, std::nullopt, {});
-    }
-    return revoke_by_id(proven_key_id(*token), reason);
+    const core::Uuid key_id = recording_denials(shm::Operation::revoke_token, [&](Claim& claim) {
+        if (!token) {
+            throw denial(Code::missing, std::nullopt, {});
+        }
+        return proven_key_id(*token, claim);
+    });
+    return revoke_by_id(key_id, reason);
 }
 
 std::uint64_t revoke_owner(std::string_view owner, std::string_view reason) {

@@ -16,7 +16,7 @@ struct Revocation {
  * does not, 22023 for neither of the two. */
 Revocation revoke(std::string_view key, std::string_view reason);
 
-/** By proof of possession only. */
+/** By proof of possession only. A denial is recorded. */
 Revocation revoke_token(std::optional<std::string_view> token, std::string_view reason);
 
 std::uint64_t revoke_owner(std::string_view owner, std::string_view reason);

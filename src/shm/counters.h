@@ -29,9 +29,9 @@ struct Counters {
     std::uint64_t rate_evictions;  ///< a rate window or use counts that still mattered made room
     std::uint64_t events_dropped;  ///< because the event ring was full
     std::uint64_t uses_dropped;    ///< the same for counts of uses
-    std::uint64_t issued;
-    std::uint64_t refreshed;
-    ByCode refreshes_refused;
+    std::uint64_t issued;          ///< committed, as in at_commit.h
+    std::uint64_t refreshed;       ///< the same; without those that got the same successor again
+    ByCode refreshes_refused;      ///< by the code raised, whatever becomes of the transaction
     std::array<std::uint64_t, core::latency_buckets> latency;  ///< how many validations fell into each bucket
     std::uint64_t latency_sum_ns;
 };

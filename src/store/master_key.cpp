@@ -255,11 +255,11 @@ void require_database_master_key(const core::MasterKeys& keys) {
     }
 }
 
-pg::Failure unavailable(std::string_view message) {
+Refusal unavailable(std::string_view message) {
     core::JsonWriter json;
     json.add("code", core::info(core::Code::unavailable).name).add("message", message);
-    return {MAKE_SQLSTATE('P', 'T', '5', '0', '3'), std::string(core::info(core::Code::unavailable).name),
-            json.text(), "The server log says more, and apikey.status() tells it to admins and auditors."};
+    return {core::Code::unavailable, json.text(),
+            "The server log says more, and apikey.status() tells it to admins and auditors."};
 }
 
 std::string describe_master_key_mismatch() {

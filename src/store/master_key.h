@@ -1,8 +1,8 @@
 #pragma once
 
 #include "core/token_hash.h"
-#include "pg/failure.h"
 #include "pg/guard.h"
+#include "store/refusal.h"
 
 namespace apikey::store {
 
@@ -26,7 +26,7 @@ struct MasterKeyResult {
  */
 const MasterKeyResult& load_master_key();
 
-/** Like load_master_key, but throws Failure PT503 when there is none: for functions that write. */
+/** Like load_master_key, but throws Refusal UNAVAILABLE when there is none: for functions that write. */
 const core::MasterKeys& require_master_key();
 
 /**
@@ -42,13 +42,13 @@ const core::MasterKeys& require_or_create_master_key();
  */
 bool is_database_master_key(const core::MasterKeys& keys);
 
-/** Failure PT503 when is_database_master_key says no: a key issued now would be lost as soon as the right
- * file is back. */
+/** Refusal UNAVAILABLE when is_database_master_key says no: a key issued now would be lost as soon as the
+ * right file is back. */
 void require_database_master_key(const core::MasterKeys& keys);
 
-/** PT503 UNAVAILABLE as a function that writes raises it. `message`: English, for API clients, so without
+/** As a function that writes raises it. `message`: English, for API clients, so without
  * paths. */
-pg::Failure unavailable(std::string_view message);
+Refusal unavailable(std::string_view message);
 
 /** The sentence, with the path: for the server log and admins. */
 std::string describe_master_key_mismatch();
