@@ -120,7 +120,7 @@ Inserted ProofTable::insert(const Fingerprint& token, const ProvenToken& proven,
         if (seen == 0 || ours) {
             victim = &slot;
             version = seen;
-            result = Inserted::fresh;
+            result = seen == 0 ? Inserted::fresh : Inserted::renewed;
             break;
         }
         // Among equals the first from the token's own place: different tokens take different ones.

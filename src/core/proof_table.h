@@ -45,7 +45,8 @@ struct alignas(64) ProofSlot {
 static_assert(sizeof(ProofSlot) == 64);
 
 enum class Inserted : std::uint8_t {
-    fresh,    ///< into an empty slot, or over an older entry of the same token
+    fresh,    ///< into an empty slot: one more is in use, and stays so
+    renewed,  ///< over an older entry of the same token
     evicted,  ///< the entry of the set that was used longest ago made room
     given_up  ///< somebody else is writing there
 };

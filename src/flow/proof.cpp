@@ -245,10 +245,7 @@ void remember(const core::Fingerprint& token, const Proof& proof, std::uint32_t 
     if (proof.code != Code::valid || proof.by_signature_alone) {
         return;
     }
-    const core::ProvenToken proven{proof.key->key_id, proof.generation, hash_tag(proof.matched_hash), 0};
-    if (shm::proof_cache()->insert(token, proven, tick) == core::Inserted::evicted) {
-        shm::count(shm::my_counters().cache_evictions);
-    }
+    shm::remember(token, {proof.key->key_id, proof.generation, hash_tag(proof.matched_hash), 0}, tick);
 }
 
 }  // namespace

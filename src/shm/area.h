@@ -56,7 +56,8 @@ struct Header {
     core::SipHashKey token_key;
     core::SipHashKey address_key;
     TimestampTz started_at;
-    pid_t launcher_pid;  ///< 0: there is none
+    std::uint64_t proofs_kept;  ///< slots of the proof cache in use
+    pid_t launcher_pid;         ///< 0: there is none
     Latch* launcher_latch;
     ConditionVariable worker_left;  ///< some worker has ended
 };

@@ -14,6 +14,23 @@ const core::ProofTable* proof_cache() {
     return &table;
 }
 
+void remember(const core::Fingerprint& token, const core::ProvenToken& proven, std::uint32_t tick) {
+    switch (proof_cache()->insert(token, proven, tick)) {
+        case core::Inserted::fresh:
+            std::atomic_ref(area()->header->proofs_kept).fetch_add(1, std::memory_order_relaxed);
+            break;
+        case core::Inserted::evicted:
+            count(my_counters().cache_evictions);
+            break;
+        default:
+            break;
+    }
+}
+
+std::uint64_t proofs_kept() {
+    return std::atomic_ref(area()->header->proofs_kept).load(std::memory_order_relaxed);
+}
+
 core::Fingerprint fingerprint(std::string_view token) {
     static const core::SipHashKey key = core::derive_siphash_key(area()->header->token_key, MyDatabaseId);
     return core::siphash_128(key, core::bytes_of(token));

@@ -13,6 +13,12 @@ namespace apikey::shm {
 /** nullptr without shared memory. */
 const core::ProofTable* proof_cache();
 
+/** Into the proof cache, which must be there. Counts what is kept and what had to make room. */
+void remember(const core::Fingerprint& token, const core::ProvenToken& proven, std::uint32_t tick);
+
+/** How many entries it holds. Needs shared memory. */
+std::uint64_t proofs_kept();
+
 /** Of a token in the session's database. Needs shared memory. */
 core::Fingerprint fingerprint(std::string_view token);
 

@@ -17,7 +17,7 @@ CREATE TEMP VIEW member_trigger AS
 
 -- The queries below find something to look at, and everything in the schema belongs to the extension.
 SELECT set_has('SELECT relname::text FROM member_relation',
-    $$VALUES ('role'), ('signing_key'), ('key'), ('revocation'), ('audit_event'), ('audit_event_default'), ('keys')$$, 'the tables and views are members');
+    $$VALUES ('role'), ('signing_key'), ('key'), ('revocation'), ('audit_event'), ('audit_event_default'), ('keys'), ('metrics'), ('metric_types')$$, 'the tables and views are members');
 SELECT is_empty($$SELECT p.oid::regprocedure FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'apikey'::regnamespace
     EXCEPT SELECT f.oid::regprocedure FROM member_function f$$, 'every function in the schema is a member');
 SELECT is_empty($$SELECT c.relname FROM pg_catalog.pg_class c WHERE c.relnamespace = 'apikey'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')

@@ -41,6 +41,9 @@ INSERT INTO expected_function VALUES
     ('apikey.disable(text,text)',                         '- - x - x'),
     -- Looking.
     ('apikey.status()',                                   '- - - x x'),
+    ('apikey.counters()',                                 '- - - x x'),
+    ('apikey.latency_histogram()',                        '- - - x x'),
+    ('apikey.library_version()',                          '- - - x x'),
     -- Administration.
     ('apikey.enable(text)',                               '- - - - x'),
     ('apikey.rotate_signing_key(text)',                   '- - - - x'),
@@ -58,7 +61,6 @@ INSERT INTO expected_function VALUES
     ('apikey.key_after_insert()',                         '- - - - -'),
     ('apikey.key_after_update()',                         '- - - - -'),
     ('apikey.key_before_update()',                        '- - - - -'),
-    ('apikey.library_version()',                          '- - - - -'),
     ('apikey.master_key_state()',                         '- - - - -'),
     ('apikey.refuse_change()',                            '- - - - -'),
     ('apikey.revocation_before_insert()',                 '- - - - -'),
@@ -96,6 +98,8 @@ INSERT INTO expected_relation VALUES
     ('key',                 '- - - - d'),
     ('key_usage',           '- - - r r'),
     ('keys',                '- - - r r'),
+    ('metric_types',        '- - - r r'),
+    ('metrics',             '- - - r r'),
     ('revocation',          '- - - - r'),
     ('role',                '- - - r rd'),
     ('signing_key',         '- - - - -'),

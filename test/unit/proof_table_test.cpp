@@ -138,9 +138,9 @@ TEST(ProofTable, TheSameTokenIsRewrittenInPlace) {
     for (std::uint64_t i = 0; i < ways; ++i) {
         ProvenToken changed = proven_by(fingerprint(i));
         changed.generation = 77;
-        EXPECT_EQ(owned.table.insert(fingerprint(i), changed, 2), Inserted::fresh);
+        EXPECT_EQ(owned.table.insert(fingerprint(i), changed, 2), Inserted::renewed);
         EXPECT_TRUE(same(*owned.table.find(fingerprint(i), 2), changed));
-        EXPECT_EQ(owned.insert(fingerprint(i), 2), Inserted::fresh);
+        EXPECT_EQ(owned.insert(fingerprint(i), 2), Inserted::renewed);
     }
     for (std::uint64_t i = 0; i < ways; ++i) {
         EXPECT_TRUE(owned.holds(fingerprint(i), 2)) << i;
@@ -409,6 +409,7 @@ void run_threads(bool with_hints) {
     std::atomic<std::uint64_t> hits = 0;
     std::atomic<std::uint64_t> misses = 0;
     std::atomic<std::uint64_t> evictions = 0;
+    std::atomic<std::uint64_t> filled = 0;
     std::atomic<std::uint64_t> mixed_up = 0;
     std::atomic<std::uint32_t> tick = 0xfffffff0U;
 
@@ -438,8 +439,11 @@ void run_threads(bool with_hints) {
             for (std::uint64_t i = 0; !stop.load(std::memory_order_relaxed); ++i) {
                 const std::uint64_t chosen = mix(i + (writer << 50)) % token_count;
                 const std::uint32_t now = tick.load(std::memory_order_relaxed) + (i % 4 == 0 ? 1 : 0);
-                if (owned.table.insert(tokens[chosen], proven_by(tokens[chosen]), now) == Inserted::evicted) {
+                const Inserted how = owned.table.insert(tokens[chosen], proven_by(tokens[chosen]), now);
+                if (how == Inserted::evicted) {
                     ++own_evictions;
+                } else if (how == Inserted::fresh) {
+                    filled.fetch_add(1);
                 }
                 if (i % 64 == 0) {
                     tick.fetch_add(1, std::memory_order_relaxed);
@@ -468,6 +472,7 @@ void run_threads(bool with_hints) {
 
     EXPECT_EQ(mixed_up.load(), 0u) << "of " << hits.load() << " hits";
     EXPECT_EQ(most_used, ways);
+    EXPECT_EQ(filled.load(), ways);
     // Otherwise it has shown nothing.
     EXPECT_GT(hits.load(), 1000u);
     EXPECT_GT(misses.load(), 1000u);

@@ -1,0 +1,151 @@
+#include <charconv>
+
+#include "flow/metrics.h"
+#include "pg/datum.h"
+#include "shm/area.h"
+#include "shm/counters.h"
+#include "shm/proof_cache.h"
+
+namespace apikey::flow {
+namespace {
+
+using core::Code;
+
+constexpr std::array key_codes = {Code::valid,        Code::malformed,
+                                  Code::not_found,    Code::signature_invalid,
+                                  Code::revoked,      Code::disabled,
+                                  Code::expired,      Code::superseded,
+                                  Code::forbidden,    Code::insufficient_permissions,
+                                  Code::rate_limited, Code::unavailable};
+constexpr std::array anonymous_codes = {Code::valid, Code::missing, Code::insufficient_permissions,
+                                        Code::rate_limited};
+constexpr std::array refresh_codes = {
+    Code::missing,   Code::malformed,   Code::not_found,         Code::signature_invalid,
+    Code::revoked,   Code::disabled,    Code::expired,           Code::superseded,
+    Code::forbidden, Code::unavailable, Code::refresh_too_early, Code::already_refreshed};
+
+class Samples {
+  public:
+    void add(std::string_view name, double value, core::JsonWriter labels = {}) {
+        samples_.push_back({std::string(name), std::move(labels), value});
+    }
+    void add(std::string_view name, std::uint64_t value, core::JsonWriter labels = {}) {
+        add(name, static_cast<double>(value), std::move(labels));
+    }
+
+    /** One for each code that can occur, and for any other that has. */
+    void add_by_code(std::string_view name, const shm::Counters::ByCode& counts,
+                     std::span<const Code> can_occur, std::string_view traffic = {}) {
+        for (std::size_t i = 0; i < counts.size(); i++) {
+            const auto code = static_cast<Code>(i);
+            if (counts[i] != 0 || std::find(can_occur.begin(), can_occur.end(), code) != can_occur.end()) {
+                core::JsonWriter labels;
+                labels.add("code", core::info(code).name);
+                if (!traffic.empty()) {
+                    labels.add("traffic", traffic);
+                }
+                add(name, counts[i], std::move(labels));
+            }
+        }
+    }
+
+    std::vector<Sample> take() { return std::move(samples_); }
+
+  private:
+    std::vector<Sample> samples_;
+};
+
+core::JsonWriter label(std::string_view name, std::string_view value) {
+    core::JsonWriter labels;
+    labels.add(name, value);
+    return labels;
+}
+
+/** As Prometheus's own libraries write it. */
+std::string seconds_text(double seconds) {
+    std::array<char, 32> text;
+    const auto end =
+        std::to_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::general);
+    return {text.data(), end.ptr};
+}
+
+constexpr double nanoseconds_in_a_second = 1e9;
+
+void add_latency(const shm::Counters& counters, Samples& samples) {
+    std::uint64_t total = 0;
+    for (std::size_t i = 0; i < core::latency_buckets; i++) {
+        total += counters.latency[i];
+        const bool last = i == core::latency_bounds_ns.size();
+        const std::string bound =
+            last ? "+Inf"
+                 : seconds_text(static_cast<double>(core::latency_bounds_ns[i]) / nanoseconds_in_a_second);
+        samples.add("apikey_validation_duration_seconds_bucket", total, label("le", bound));
+    }
+    samples.add("apikey_validation_duration_seconds_sum",
+                static_cast<double>(counters.latency_sum_ns) / nanoseconds_in_a_second);
+    samples.add("apikey_validation_duration_seconds_count", total);
+}
+
+void add_counters(const shm::Counters& counters, Samples& samples) {
+    samples.add("apikey_keys_issued_total", counters.issued);
+    samples.add("apikey_refreshes_total", counters.refreshed);
+    samples.add_by_code("apikey_refreshes_refused_total", counters.refreshes_refused, refresh_codes);
+    samples.add_by_code("apikey_validations_total", counters.key_validations, key_codes, "key");
+    samples.add_by_code("apikey_validations_total", counters.anonymous_validations, anonymous_codes,
+                        "anonymous");
+    add_latency(counters, samples);
+    samples.add("apikey_proof_cache_hits_total", counters.cache_hits);
+    samples.add("apikey_proof_cache_misses_total", counters.cache_misses);
+    samples.add("apikey_proof_cache_evictions_total", counters.cache_evictions);
+    samples.add("apikey_jwt_decode_failures_total", counters.jwt_decode_failures);
+    constexpr auto limited = static_cast<std::size_t>(Code::rate_limited);
+    samples.add("apikey_rate_limit_violations_total", counters.key_validations[limited],
+                label("traffic", "key"));
+    samples.add("apikey_rate_limit_violations_total", counters.anonymous_validations[limited],
+                label("traffic", "anonymous"));
+    samples.add("apikey_rate_limit_evictions_total", counters.rate_evictions);
+    samples.add("apikey_events_dropped_total", counters.events_dropped, label("kind", "denial"));
+    samples.add("apikey_events_dropped_total", counters.uses_dropped, label("kind", "use"));
+}
+
+double unix_time(TimestampTz timestamp) {
+    return timestamp == 0 ? 0 : static_cast<double>(pg::unix_seconds(timestamp));
+}
+
+void add_worker(std::string_view name, const shm::WorkerSlot& slot, Samples& samples) {
+    const shm::WorkerSlot worker = pg::call([&] {
+        LWLockAcquire(shm::area()->workers_lock, LW_SHARED);
+        const shm::WorkerSlot copy = slot;
+        LWLockRelease(shm::area()->workers_lock);
+        return copy;
+    });
+    const bool up = worker.state == shm::WorkerSlot::State::running;
+    samples.add("apikey_worker_up", up ? 1.0 : 0.0, label("worker", name));
+    samples.add("apikey_worker_starts_total", worker.starts, label("worker", name));
+    samples.add("apikey_worker_failures_total", worker.failures, label("worker", name));
+    samples.add("apikey_worker_last_turn_timestamp_seconds", unix_time(worker.last_turn_at),
+                label("worker", name));
+}
+
+}  // namespace
+
+std::vector<Sample> shared_memory_samples() {
+    Samples samples;
+    if (shm::area() == nullptr) {
+        return {};
+    }
+    samples.add("apikey_start_time_seconds", unix_time(shm::area()->header->started_at));
+    samples.add("apikey_proof_cache_entries", shm::proofs_kept());
+    samples.add("apikey_proof_cache_capacity", static_cast<std::uint64_t>(shm::area()->proofs.size()));
+    samples.add("apikey_proof_cache_bytes", static_cast<std::uint64_t>(shm::area()->proofs.size_bytes()));
+    if (shm::DatabaseSlot* database = shm::my_database()) {
+        add_counters(shm::counted_in_this_database(), samples);
+        const shm::EventQueue ring = shm::event_queue(*database);
+        samples.add("apikey_event_ring_size", static_cast<std::uint64_t>(ring.size()));
+        samples.add("apikey_event_ring_capacity", static_cast<std::uint64_t>(ring.capacity()));
+        add_worker("maintenance", database->maintenance, samples);
+    }
+    return samples.take();
+}
+
+}  // namespace apikey::flow
