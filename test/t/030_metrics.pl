@@ -97,7 +97,7 @@ sub stop_exporter
 	$running = undef;
 	return;
 }
-END { stop_exporter() }
+END { local $?; stop_exporter() }
 
 # A little of everything, from several sessions, one of which is still there.
 my $session = session($node, @app);
