@@ -53,7 +53,7 @@ CREATE VIEW apikey.metric_types (name, type, help) AS
         ('apikey_proof_cache_bytes', 'gauge', 'Shared memory of the proof cache.'),
         ('apikey_jwt_decode_failures_total', 'counter', 'Tokens without the prefix of an opaque one that are no JWT of ours either.'),
         ('apikey_rate_limit_violations_total', 'counter', 'Validations refused as RATE_LIMITED, of keys and of anonymous clients.'),
-        ('apikey_rate_limit_evictions_total', 'counter', 'Rate windows or use counts that still mattered and made room for another.'),
+        ('apikey_rate_limit_evictions_total', 'counter', 'Rate windows that still mattered and made room for another, so that their limit may be used anew.'),
         ('apikey_events_dropped_total', 'counter', 'Denials, and counts of uses, lost to the tables because the event ring was full.'),
         ('apikey_event_ring_size', 'gauge', 'Events that wait to be written to the tables.'),
         ('apikey_event_ring_capacity', 'gauge', 'Events that the ring has room for.'),

@@ -26,7 +26,7 @@ struct Counters {
     std::uint64_t cache_misses;
     std::uint64_t cache_evictions;
     std::uint64_t jwt_decode_failures;
-    std::uint64_t rate_evictions;  ///< a rate window or use counts that still mattered made room
+    std::uint64_t rate_evictions;  ///< a rate window that still mattered made room
     std::uint64_t events_dropped;  ///< because the event ring was full
     std::uint64_t uses_dropped;    ///< the same for counts of uses
     std::uint64_t issued;          ///< committed, as in at_commit.h

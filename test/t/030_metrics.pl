@@ -21,6 +21,7 @@ die "$exporter is needed in CI" if $ENV{CI} && !$has_exporter;
 my $node = new_cluster(
 	'metrics',
 	extension => 0,
+	streaming => 1,
 	conf => "fsync = off\napikey.cache_entries = 1024\napikey.rate_entries = 1024\napikey.event_entries = 64\n");
 my @app = (database => 'app');
 value($node, 'CREATE DATABASE app');
@@ -172,6 +173,19 @@ rename("$master_key.lost", $master_key) or die "could not rename it back: $!";
 $risen = difference(\%before, \%after);
 is($risen->{'apikey_validations_total{code=UNAVAILABLE,traffic=key}'}, 1, 'a validation that cannot be made is counted as UNAVAILABLE');
 is($risen->{'apikey_refreshes_refused_total{code=UNAVAILABLE}'}, 2, 'and refreshes, of a token that cannot prove itself and of one that has');
+
+# A standby counts for itself, and sees the same keys.
+%before = metrics($node);
+my $standby = new_standby('standby', $node);
+is(code($standby, $remembered{token}, @app), 'VALID', 'a standby validates');
+my %there = metrics($standby);
+is($there{'apikey_validations_total{code=VALID,traffic=key}'}, 1, 'and counts that');
+is_deeply(difference(\%before, { metrics($node) }), {}, 'the primary does not');
+is_deeply(
+	{ map { ($_ => $there{$_}) } grep { /^apikey_keys(?!_issued)/ } keys %there },
+	{ map { ($_ => $before{$_}) } grep { /^apikey_keys(?!_issued)/ } keys %before },
+	'both see the same keys');
+$standby->stop;
 
 # A restart begins anew, but for the keys.
 $node->restart;

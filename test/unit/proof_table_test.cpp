@@ -122,7 +122,8 @@ TEST(ProofTable, EveryFieldComesBack) {
         proven.generation = generation;
         proven.hash_tag = 0x8000000000000001U + static_cast<std::uint32_t>(generation);
         proven.row_hint = 0xffffffffffff0000U + static_cast<std::uint32_t>(generation);
-        EXPECT_EQ(owned.table.insert(fingerprint(3), proven, 1), Inserted::fresh);
+        EXPECT_EQ(owned.table.insert(fingerprint(3), proven, 1),
+                  generation == 1 ? Inserted::fresh : Inserted::renewed);
         const auto found = owned.table.find(fingerprint(3), 1);
         ASSERT_TRUE(found);
         EXPECT_TRUE(same(*found, proven));
