@@ -94,7 +94,6 @@ BEGIN
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.status()';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.counters()';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.latency_histogram()';
-        RETURN NEXT 'EXECUTE ON FUNCTION apikey.library_version()';
         RETURN NEXT 'SELECT ON apikey.metrics';
         RETURN NEXT 'SELECT ON apikey.metric_types';
         RETURN NEXT 'SELECT ON apikey.keys';

@@ -4,12 +4,10 @@ CREATE FUNCTION apikey.counters(OUT name text, OUT labels jsonb, OUT value doubl
     LANGUAGE c VOLATILE PARALLEL RESTRICTED
     AS 'MODULE_PATHNAME', 'apikey_counters';
 COMMENT ON FUNCTION apikey.counters() IS
-    'The part of the view metrics that reads shared memory and no table; no rows where the library is not preloaded';
+    'The part of the view metrics that reads no table; where the library is not preloaded, only what describes the server';
 
 CREATE VIEW apikey.metrics (name, labels, value) AS
     SELECT c.name, c.labels, c.value FROM apikey.counters() c
-    UNION ALL
-    SELECT 'apikey_build_info', jsonb_build_object('version', apikey.library_version()), 1
     UNION ALL
     -- The key table is read once for all of these. Every role is there, also without keys.
     SELECT m.name, m.labels, coalesce(m.value, 0)
@@ -39,6 +37,7 @@ COMMENT ON COLUMN apikey.metrics.labels IS 'An object of strings, empty where th
 CREATE VIEW apikey.metric_types (name, type, help) AS
     VALUES
         ('apikey_build_info', 'gauge', 'Always 1; the label is the version of the library that runs.'),
+        ('apikey_in_recovery', 'gauge', '1 on a standby, where no worker runs and events are not written down; else 0.'),
         ('apikey_start_time_seconds', 'gauge', 'When counting began, in Unix time: the start of the server, or its restart after a crash.'),
         ('apikey_keys_issued_total', 'counter', 'Keys issued and committed, without repeats of an idempotent request.'),
         ('apikey_refreshes_total', 'counter', 'Refreshes committed, without those that got the same successor again.'),

@@ -7,7 +7,7 @@ using namespace apikey;
 PG_ENTRY(apikey_counters) {
     pg::call([&] { InitMaterializedSRF(fcinfo, 0); });
     auto* result = reinterpret_cast<ReturnSetInfo*>(fcinfo->resultinfo);
-    for (const flow::Sample& sample : flow::shared_memory_samples()) {
+    for (const flow::Sample& sample : flow::samples_in_memory()) {
         std::array<Datum, 3> values = {pg::text_datum(sample.name), pg::jsonb_datum(sample.labels.text()),
                                        Float8GetDatum(sample.value)};
         std::array<bool, 3> nulls{};

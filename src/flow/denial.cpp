@@ -3,8 +3,8 @@
 
 namespace apikey::flow {
 
-store::Refusal denial(core::Code code, const std::optional<core::Uuid>& key_id, const core::JsonWriter& detail,
-                     std::string hint) {
+store::Refusal denial(core::Code code, const std::optional<core::Uuid>& key_id,
+                      const core::JsonWriter& detail, std::string hint) {
     const auto& code_info = core::info(code);
     core::JsonWriter json;
     json.add("code", code_info.name).add("message", code_info.message);

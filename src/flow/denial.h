@@ -9,8 +9,8 @@
 namespace apikey::flow {
 
 /** What require(), refresh() and revoke_token() raise. */
-store::Refusal denial(core::Code code, const std::optional<core::Uuid>& key_id, const core::JsonWriter& detail,
-                     std::string hint = {});
+store::Refusal denial(core::Code code, const std::optional<core::Uuid>& key_id,
+                      const core::JsonWriter& detail, std::string hint = {});
 
 /** NOT_FOUND as a management function raises it (PT404): here the id is the caller's own argument, not a
  * credential. */

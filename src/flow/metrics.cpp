@@ -2,9 +2,10 @@
 
 #include "flow/metrics.h"
 #include "pg/datum.h"
-#include "shm/area.h"
+#include "pg/library_version.h"
 #include "shm/counters.h"
 #include "shm/proof_cache.h"
+#include "shm/workers.h"
 
 namespace apikey::flow {
 namespace {
@@ -112,13 +113,7 @@ double unix_time(TimestampTz timestamp) {
     return timestamp == 0 ? 0 : static_cast<double>(pg::unix_seconds(timestamp));
 }
 
-void add_worker(std::string_view name, const shm::WorkerSlot& slot, Samples& samples) {
-    const shm::WorkerSlot worker = pg::call([&] {
-        LWLockAcquire(shm::area()->workers_lock, LW_SHARED);
-        const shm::WorkerSlot copy = slot;
-        LWLockRelease(shm::area()->workers_lock);
-        return copy;
-    });
+void add_worker(std::string_view name, const shm::WorkerSlot& worker, Samples& samples) {
     const bool up = worker.state == shm::WorkerSlot::State::running;
     samples.add("apikey_worker_up", up ? 1.0 : 0.0, label("worker", name));
     samples.add("apikey_worker_starts_total", worker.starts, label("worker", name));
@@ -129,10 +124,13 @@ void add_worker(std::string_view name, const shm::WorkerSlot& slot, Samples& sam
 
 }  // namespace
 
-std::vector<Sample> shared_memory_samples() {
+std::vector<Sample> samples_in_memory() {
     Samples samples;
+    samples.add("apikey_build_info", 1.0, label("version", pg::library_version()));
+    const bool standby = pg::call([] { return RecoveryInProgress(); });
+    samples.add("apikey_in_recovery", standby ? 1.0 : 0.0);
     if (shm::area() == nullptr) {
-        return {};
+        return samples.take();
     }
     samples.add("apikey_start_time_seconds", unix_time(shm::area()->header->started_at));
     samples.add("apikey_proof_cache_entries", shm::proofs_kept());
@@ -143,7 +141,7 @@ std::vector<Sample> shared_memory_samples() {
         const shm::EventQueue ring = shm::event_queue(*database);
         samples.add("apikey_event_ring_size", static_cast<std::uint64_t>(ring.size()));
         samples.add("apikey_event_ring_capacity", static_cast<std::uint64_t>(ring.capacity()));
-        add_worker("maintenance", database->maintenance, samples);
+        add_worker("maintenance", shm::worker_state(*database), samples);
     }
     return samples.take();
 }

@@ -14,9 +14,10 @@ struct Sample {
 
 /**
  * What shared memory counts for the session's database, and what it says about itself, each label set from
- * the start, with zeros. Nothing without shared memory; nothing of the database where it has no place in it
- * (apikey.max_databases). Takes the locks of the databases and of the workers, shared, one after the other.
+ * the start, with zeros. Without shared memory only what describes the server; nothing of the database where
+ * it has no place in it (apikey.max_databases). Takes the locks of the databases and of the workers, shared,
+ * one after the other.
  */
-std::vector<Sample> shared_memory_samples();
+std::vector<Sample> samples_in_memory();
 
 }  // namespace apikey::flow

@@ -181,6 +181,7 @@ is(code($standby, $remembered{token}, @app), 'VALID', 'a standby validates');
 my %there = metrics($standby);
 is($there{'apikey_validations_total{code=VALID,traffic=key}'}, 1, 'and counts that');
 is_deeply(difference(\%before, { metrics($node) }), {}, 'the primary does not');
+is($there{'apikey_in_recovery{}'} - $before{'apikey_in_recovery{}'}, 1, 'it says that it is one');
 is_deeply(
 	{ map { ($_ => $there{$_}) } grep { /^apikey_keys(?!_issued)/ } keys %there },
 	{ map { ($_ => $before{$_}) } grep { /^apikey_keys(?!_issued)/ } keys %before },
@@ -201,7 +202,7 @@ $node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
 $node->restart;
 my %bare = metrics($node, user => 'monitor');
 is_deeply(
-	\%bare, { map { ($_ => $restarted{$_}) } grep { /^apikey_(?:build_info|keys(?!_issued))/ } keys %restarted },
+	\%bare, { map { ($_ => $restarted{$_}) } grep { /^apikey_(?:build_info|in_recovery|keys(?!_issued))/ } keys %restarted },
 	'without preloading the view shows the keys and the version');
 my %failure = failure($node, 'SELECT * FROM apikey.latency_histogram()', @app);
 is($failure{sqlstate}, '55000', 'the histogram says what it needs');
