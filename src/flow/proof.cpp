@@ -265,19 +265,28 @@ core::KeyFacts facts_of(const Proof& proof, const store::KeyHead& key, core::Pos
     return facts;
 }
 
-PresentedToken::PresentedToken(std::string_view presented) : text_(presented) {
+PresentedToken::PresentedToken(std::string_view presented, TimestampTz now)
+    : text_(presented), presented_at_(now) {
     const core::ProofTable* cache = shm::proof_cache();
-    if (cache != nullptr && presented.size() <= core::max_jws_size) {
-        fingerprint_ = shm::fingerprint(presented);
+    if (cache == nullptr || presented.size() > core::max_jws_size) {
+        return;
+    }
+    // What was proven under a master key counts as long as that is the server's: without it, nobody is let
+    // in.
+    if (const core::MasterKeys* keys = store::recent_master_key(now)) {
+        std::uint64_t master_key = 0;
+        static_assert(sizeof(master_key) == sizeof(keys->fingerprint));
+        memcpy(&master_key, keys->fingerprint.data(), sizeof(master_key));
+        fingerprint_ = shm::fingerprint(presented, master_key);
         cache->prefetch(*fingerprint_);
     }
 }
 
-Proof prove(const PresentedToken& token, const store::LatestSnapshot& snapshot, TimestampTz now) {
+Proof prove(const PresentedToken& token, const store::LatestSnapshot& snapshot) {
     if (!token.fingerprint()) {
         return prove_from_scratch(token.text(), snapshot);
     }
-    const std::uint32_t tick = shm::cache_tick(now);
+    const std::uint32_t tick = shm::cache_tick(token.presented_at());
     shm::Counters& counters = shm::my_counters();
     Proof proof;
     if (recall(*token.fingerprint(), snapshot, tick, proof)) {

@@ -43,25 +43,28 @@ Claim claim_of(const Proof& proof);
 core::KeyFacts facts_of(const Proof& proof, const store::KeyHead& key, core::Position position);
 
 /** A token as it was presented: any bytes. Made before the snapshot is taken, so that what the proof cache
- * knows of it is on its way from memory meanwhile. Views the text. */
+ * knows of it is on its way from memory meanwhile. Views the text. `now` is the clock. */
 class PresentedToken {
   public:
-    explicit PresentedToken(std::string_view presented);
+    PresentedToken(std::string_view presented, TimestampTz now);
 
     std::string_view text() const { return text_; }
-    /** None without shared memory, or for what is too long to be a token. */
+    /** None without shared memory or master key, or for what is too long to be a token: then nothing is
+     * remembered of it. */
     const std::optional<core::Fingerprint>& fingerprint() const { return fingerprint_; }
+    TimestampTz presented_at() const { return presented_at_; }
 
   private:
     std::string_view text_;
+    TimestampTz presented_at_;
     std::optional<core::Fingerprint> fingerprint_;
 };
 
 /**
  * Reads with `snapshot`; writes no table; raises for no token. A token that the proof cache knows
  * is proven by the key's row alone, if that still holds the hash that the token matched; any other is
- * parsed, and its signature and hash checked, and remembered. `now` only dates the use of the cache.
+ * parsed, and its signature and hash checked, and remembered.
  */
-Proof prove(const PresentedToken& token, const store::LatestSnapshot& snapshot, TimestampTz now);
+Proof prove(const PresentedToken& token, const store::LatestSnapshot& snapshot);
 
 }  // namespace apikey::flow

@@ -124,7 +124,7 @@ Issued next_token(std::optional<std::string_view> token, Claim& claim) {
     Proof proof;
     {
         const store::LatestSnapshot snapshot;
-        proof = prove(PresentedToken(*token), snapshot, GetCurrentTimestamp());
+        proof = prove(PresentedToken(*token, GetCurrentTimestamp()), snapshot);
     }
     claim = claim_of(proof);
     if (proof.code != Code::valid) {

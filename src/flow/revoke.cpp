@@ -24,7 +24,7 @@ void check_reason(std::string_view reason) {
 /** The key of a token that proves itself: anybody can write a token that merely names a key. */
 core::Uuid proven_key_id(std::string_view token, Claim& claim) {
     const store::LatestSnapshot snapshot;
-    const Proof proof = prove(PresentedToken(token), snapshot, GetCurrentTimestamp());
+    const Proof proof = prove(PresentedToken(token, GetCurrentTimestamp()), snapshot);
     claim = claim_of(proof);
     if (proof.code != Code::valid) {
         throw denial(proof.code, std::nullopt, {});

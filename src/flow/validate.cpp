@@ -210,7 +210,7 @@ void describe(Verdict& verdict, const Proof& proof, const std::optional<store::R
 Verdict judge(const Query& query, const PresentedToken& token, const Requirement& required, Extent extent,
               const store::LatestSnapshot& snapshot, TimestampTz now) {
     Verdict verdict;
-    const Proof proof = prove(token, snapshot, now);
+    const Proof proof = prove(token, snapshot);
     verdict.code = proof.code;
     if (proof.code != Code::valid) {
         if (!proof.why.empty()) {
@@ -303,7 +303,7 @@ Verdict answer(const Query& query, const Requirement& required, Extent extent, T
     }
     std::optional<PresentedToken> token;
     if (query.token) {
-        token.emplace(*query.token);
+        token.emplace(*query.token, now);
     }
     const store::LatestSnapshot snapshot(store::LatestSnapshot::Use::brief);
     if (!token) {

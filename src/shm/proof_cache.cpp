@@ -31,8 +31,15 @@ std::uint64_t proofs_kept() {
     return std::atomic_ref(area()->header->proofs_kept).load(std::memory_order_relaxed);
 }
 
-core::Fingerprint fingerprint(std::string_view token) {
-    static const core::SipHashKey key = core::derive_siphash_key(area()->header->token_key, MyDatabaseId);
+core::Fingerprint fingerprint(std::string_view token, std::uint64_t master_key) {
+    static const core::SipHashKey database_key =
+        core::derive_siphash_key(area()->header->token_key, MyDatabaseId);
+    static std::uint64_t key_of = 0;
+    static core::SipHashKey key = core::derive_siphash_key(database_key, key_of);
+    if (master_key != key_of) {
+        key = core::derive_siphash_key(database_key, master_key);
+        key_of = master_key;
+    }
     return core::siphash_128(key, core::bytes_of(token));
 }
 

@@ -5,8 +5,9 @@
 
 /**
  * What tokens have proven, for all databases of the server (core/proof_table.h). The fingerprint's key is
- * drawn at every start and mixed with the database's OID. Only what cannot change is kept; the key's row is
- * read at every validation, and an entry counts only if the row still holds the hash that the token matched.
+ * drawn at every start and mixed with the database's OID and the master key's fingerprint. Only what cannot
+ * change is kept; the key's row is read at every validation, and an entry counts only if the row still holds
+ * the hash that the token matched.
  */
 namespace apikey::shm {
 
@@ -19,8 +20,9 @@ void remember(const core::Fingerprint& token, const core::ProvenToken& proven, s
 /** How many entries it holds. Needs shared memory. */
 std::uint64_t proofs_kept();
 
-/** Of a token in the session's database. Needs shared memory. */
-core::Fingerprint fingerprint(std::string_view token);
+/** Of a token in the session's database, under a master key: its fingerprint as a number. Needs shared
+ * memory. */
+core::Fingerprint fingerprint(std::string_view token, std::uint64_t master_key);
 
 /** About a second: for ProofTable's time of last use. */
 inline std::uint32_t cache_tick(TimestampTz now) {

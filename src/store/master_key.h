@@ -26,6 +26,10 @@ struct MasterKeyResult {
  */
 const MasterKeyResult& load_master_key();
 
+/** Like load_master_key, for what happens at every request: looks at the file when nobody has for a second.
+ * `now` is the clock. nullptr when there is none. */
+const core::MasterKeys* recent_master_key(TimestampTz now);
+
 /** Like load_master_key, but throws Refusal UNAVAILABLE when there is none: for functions that write. */
 const core::MasterKeys& require_master_key();
 

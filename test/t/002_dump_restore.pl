@@ -46,6 +46,8 @@ sub is_silent
 	my ($output, $errors) = ('', '');
 	my $done = IPC::Run::run(\@command, '>', \$output, '2>', \$errors);
 	ok($done, "$what ends well");
+	# No database of this test has a worker, which CREATE EXTENSION says.
+	$errors =~ s/^[^\n]*WARNING:  database "\w+" is not in apikey\.databases\nDETAIL:[^\n]*\nHINT:[^\n]*\n//mg;
 	is($errors, '', "$what says nothing");
 	return;
 }
@@ -132,6 +134,8 @@ my %expected = (
 my $verdicts_of = sub {
 	my ($database) = @_;
 	my %verdicts = map { ($_ => { verdict($node, $token{$_}, database => $database) }) } keys %token;
+	# How much is left of the minute is none of the key's doing.
+	delete $_->{rate_reset} for values %verdicts;
 	return \%verdicts;
 };
 my $source_verdicts = $verdicts_of->('source');

@@ -27,6 +27,9 @@ is(state_of(), 'missing', 'status() says that it is missing');
 like(detail_of(), qr/"apikey_master\.key" does not exist/, 'and what');
 ok(!-e $path, 'none of them makes a master key');
 
+# Waiting for a verdict takes many a validation.
+value($node, "UPDATE apikey.role SET rate_limit = NULL WHERE name = 'basic'");
+
 # The first issue does.
 my $offset = -s $node->logfile;
 my %eddsa = issue($node);
@@ -57,6 +60,8 @@ sub is_unavailable
 	my $from = -s $node->logfile;
 	unlink $path or die "could not remove $path: $!";
 	$break->();
+	# A session looks at the file again within a second.
+	await_code($long, $token{eddsa}, 'UNAVAILABLE');
 	for ([ 'a session that had read it', $long ], [ 'a new session', $node ])
 	{
 		my ($who, $where) = @$_;
@@ -125,10 +130,11 @@ write_file($path, $right, 0600);
 # Another place, by apikey.master_key_file and a reload.
 my $outside = PostgreSQL::Test::Utils::tempdir() . '/outside.key';
 rename($path, $outside) or die "could not move $path: $!";
-is(code($long, $token{eddsa}), 'UNAVAILABLE', 'the file has moved away');
+is(await_code($long, $token{eddsa}, 'UNAVAILABLE'), 'UNAVAILABLE', 'the file has moved away');
 $node->append_conf('postgresql.conf', "apikey.master_key_file = '$outside'");
 $node->reload;
 ok($node->poll_query_until('postgres', 'SELECT apikey.check_token(' . literal($token{eddsa}) . ')'), 'a new session finds it after a reload');
+await_code($long, $token{eddsa}, 'VALID');
 is_deeply([ map { code($long, $token{$_}) } sort keys %token ], [ ('VALID') x keys %token ], 'and so does an older one');
 ok(!-e $path, 'nothing is made in the old place');
 my %outside = issue($node);

@@ -45,6 +45,8 @@ sub contents
 my %expected = (
 	(map { ($_ => 'VALID') } qw(eddsa opaque hs256 previous current)), revoked => 'REVOKED', disabled => 'DISABLED');
 is_deeply(codes($old, $_), \%expected, "before: $_") for @databases;
+# The denials among them are written down, by the worker of one of the databases, before the tables are looked at.
+$old->poll_query_until('postgres', "SELECT count(*) = 2 FROM apikey.audit_event WHERE event = 'denied'") or die 'no denials';
 my %contents = map { ($_ => contents($old, $_)) } @databases;
 $old->stop;
 

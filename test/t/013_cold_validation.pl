@@ -49,7 +49,6 @@ value($session, 'RESET statement_timeout');
 is(value($node, "SELECT count(*) FROM apikey.key WHERE owner = 'never'"), 0, 'and no key is stored');
 my %costly = issue($node, owner => 'costly');
 is(value($node, "SELECT token_iterations FROM apikey.key WHERE owner = 'costly'"), 10000000, 'a key can cost ten million iterations');
-is(code($node, $costly{token}), 'VALID', 'and validates');
 value($session, "SET statement_timeout = '20ms'");
 is(sqlstate($session, 'SELECT apikey.validate(' . literal($costly{token}) . ')'), '57014', 'its validation can be cancelled');
 value($session, 'RESET statement_timeout');

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(new_cluster new_standby session run_sql value rows row failure sqlstate literal arguments issue refresh verdict code
-  write_file mode_of);
+  await_code write_file mode_of);
 
 # A running cluster, reached through its unix socket only, where database postgres has the extension.
 #   preload => 0      not in shared_preload_libraries
@@ -90,6 +90,16 @@ sub run_sql
 		on_error_stop => 0,
 		extra_params => [ _user(%options) ]);
 	return ($output, $errors);
+}
+
+# The verdict's code, once it is the expected one, or what it is when time is up.
+sub await_code
+{
+	my ($where, $token, $expected, %options) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	my $code = '';
+	do { $code = code($where, $token, %options) } until $code eq $expected || time > $deadline;
+	return $code;
 }
 
 # What psql prints; dies of an error.
