@@ -7,6 +7,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use ApikeyTest;
+use IPC::Run ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -361,6 +362,24 @@ for my $table ('key', 'role')
 	}
 	value($reader, 'RESET lock_timeout');
 	value($writer, 'ALTER TABLE apikey.key DROP COLUMN dice');
+}
+
+# Who had to wait for a rewrite began before it was committed, and yet finds the rows that it has written anew.
+for my $table ('key', 'role', 'signing_key')
+{
+	my %cold = issue($writer, owner => 'cold');
+	value($writer, "BEGIN; ALTER TABLE apikey.$table ADD COLUMN dice float8 DEFAULT random()");
+	my ($output, $errors) = ('', '');
+	my @command = (
+		'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "SET application_name = 'waiting'",
+		'-c', 'SELECT code FROM apikey.validate(' . literal($cold{token}) . ", 'chat:read')");
+	my $waiting = IPC::Run::start(\@command, '<', \undef, '>', \$output, '2>', \$errors, IPC::Run::timeout(60));
+	my $is_waiting = "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'waiting' AND wait_event_type = 'Lock'";
+	ok($node->poll_query_until('postgres', $is_waiting), "$table: a new session waits for a rewrite");
+	value($writer, 'COMMIT');
+	$waiting->finish;
+	is("$output$errors", "VALID\n", "$table: and finds the row in the new file");
+	value($writer, "ALTER TABLE apikey.$table DROP COLUMN dice");
 }
 
 # A table of another shape is an error, never a verdict.
