@@ -28,12 +28,17 @@ SELECT n, i.key_id, i.token, 'VALID'::text AS code
 CREATE TABLE seen (reader integer, problems text[], checked bigint, told bigint, rounds bigint);
 SQL
 
+my $rewrite = 'ALTER TABLE apikey.key ADD COLUMN extra float8 DEFAULT random(); ALTER TABLE apikey.key DROP COLUMN extra';
 my %change = (
 	REVOKED => [
 		sub { "SELECT apikey.revoke('$_[0]')" },
 		sub { "UPDATE apikey.key SET state = 'revoked' WHERE key_id = '$_[0]'" },
 		sub { "BEGIN; SAVEPOINT s; UPDATE apikey.key SET state = 'revoked' WHERE key_id = '$_[0]'; RELEASE s; COMMIT" },
-		sub { "BEGIN; UPDATE apikey.key SET state = 'revoked' WHERE key_id = '$_[0]'; PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p'" } ],
+		sub { "BEGIN; UPDATE apikey.key SET state = 'revoked' WHERE key_id = '$_[0]'; PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p'" },
+		sub { "BEGIN; LOCK TABLE apikey.key IN ACCESS EXCLUSIVE MODE; UPDATE apikey.key SET state = 'revoked' WHERE key_id = '$_[0]'; COMMIT" },
+		# In one transaction with a rewrite, on either side of it.
+		sub { "BEGIN; UPDATE apikey.key SET state = 'revoked' WHERE key_id = '$_[0]'; $rewrite; COMMIT" },
+		sub { "BEGIN; $rewrite; UPDATE apikey.key SET state = 'revoked' WHERE key_id = '$_[0]'; COMMIT" } ],
 	DISABLED => [ sub { "SELECT apikey.disable('$_[0]')" } ],
 	NOT_FOUND => [ sub { "DELETE FROM apikey.key WHERE key_id = '$_[0]'" } ],
 	EXPIRED => [ sub { "UPDATE apikey.key SET expires_at = now() WHERE key_id = '$_[0]'" } ],
@@ -45,7 +50,7 @@ my %change = (
 # None of these changes any answer.
 my @disturbances = (
 	'VACUUM apikey.key', 'VACUUM FULL apikey.key', 'CLUSTER apikey.key USING key_owner', 'REINDEX TABLE apikey.key',
-	'ALTER TABLE apikey.key ADD COLUMN extra float8 DEFAULT random(); ALTER TABLE apikey.key DROP COLUMN extra',
+	'REINDEX TABLE CONCURRENTLY apikey.key', $rewrite, "BEGIN; $rewrite; ROLLBACK",
 	"UPDATE apikey.key SET metadata = jsonb_build_object('n', random()) WHERE key_id IN (SELECT key_id FROM plan TABLESAMPLE SYSTEM (50))",
 	"UPDATE apikey.key SET metadata = jsonb_build_object('filler', repeat(md5(random()::text), 40)) WHERE key_id IN (SELECT key_id FROM plan WHERE random() < 0.05)",
 	"BEGIN; UPDATE apikey.key SET state = 'revoked'; ROLLBACK",

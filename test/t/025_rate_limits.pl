@@ -10,7 +10,7 @@ use ApikeyTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_cluster('limits', conf => "fsync = off\napikey.rate_entries = 1024\n");
+my $node = new_cluster('limits', conf => "fsync = off\napikey.rate_entries = 1024\napikey.max_databases = 2\n");
 # No window of 31 days ends while this runs.
 value($node, <<'SQL');
 INSERT INTO apikey.role (name, ttl, permissions, rate_limit, rate_window, refresh_window) VALUES ('limited', '7 days', '{chat:*}', 500, '31 days', '24 hours');
@@ -234,6 +234,13 @@ is(answers('changing')->{VALID}, 400, 'a limit that changes between 300 and 400 
 	my $every_byte = "(SELECT string_agg(convert_from(set_byte('\\x20', 0, i), 'SQL_ASCII'), '') FROM generate_series(1, 255) i)";
 	is(value($node, "SELECT string_agg(DISTINCT code, ' ') FROM generate_series(1, 100) n, LATERAL apikey.validate(repeat($every_byte, n)) v", database => 'bytes'),
 		'MALFORMED', 'every byte there is');
+
+	# It is one database more than apikey.max_databases: not counted in metrics, but limited.
+	my (undef, $warning) = run_sql($node, 'SELECT code FROM apikey.validate(NULL)', database => 'bytes');
+	like($warning, qr/WARNING:  apikey keeps no counters and no events for this database/, 'one database too many');
+	my %more = issue($node, database => 'bytes');
+	value($node, "UPDATE apikey.key SET rate_limit = 2, rate_window = '31 days'", database => 'bytes');
+	is(join(' ', map { code($node, $more{token}, database => 'bytes') } 1 .. 3), 'VALID VALID RATE_LIMITED', 'is limited all the same');
 }
 
 $node->stop;
