@@ -14,6 +14,10 @@ use Test::More;
 my %parameters = (
 	'apikey.pbkdf2_iterations' => [ 'sighup', '20000' ],
 	'apikey.master_key_file' => [ 'sighup', 'mine.key' ],
+	'apikey.databases' => [ 'sighup', 'other' ],
+	'apikey.usage_interval' => [ 'sighup', '20' ],
+	'apikey.usage_retention' => [ 'sighup', '1d' ],
+	'apikey.audit_retention' => [ 'sighup', '1d' ],
 	'apikey.refresh_grace' => [ 'superuser', '0' ],
 	'apikey.issuer' => [ 'superuser', 'me' ],
 	'apikey.audience' => [ 'superuser', 'you' ],
