@@ -234,6 +234,13 @@ Table::Found Table::find(Snapshot snapshot, Datum key, RowHint& hint, std::span<
         if (tuple == nullptr || HeapTupleHasExternal(tuple)) {
             relation = open();
             tuple = search(relation, snapshot, key, hint, room);
+            if (tuple == nullptr) {
+                // An ALTER TABLE that rewrites a table writes all rows anew, and an older snapshot shows none
+                // of them. This one is older when open() had to wait for the lock.
+                Snapshot later = RegisterSnapshot(GetLatestSnapshot());
+                tuple = search(relation, later, key, hint, room);
+                UnregisterSnapshot(later);
+            }
         }
         Found found = Found::nothing;
         if (tuple != nullptr) {

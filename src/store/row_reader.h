@@ -37,9 +37,10 @@ class Table {
     /**
      * The row with this key as `snapshot` shows it, the latest one. Looks where `hint` says first: if the row
      * there is visible and has the key, then it is the row, since no snapshot shows two with one primary key.
-     * Else by the index; then `hint` becomes where it was found. Writes as many of the first columns as
-     * `values` has room for, detoasted. They point into `room`, an aligned piece of memory, if the row fits
-     * into it as it is, and else into the current memory context: the answer says which.
+     * Else by the index, and where `snapshot` shows no such row, as it is once the table is open; then `hint`
+     * becomes where it was found. Writes as many of the first columns as `values` has room for, detoasted.
+     * They point into `room`, an aligned piece of memory, if the row fits into it as it is, and else into the
+     * current memory context: the answer says which.
      */
     enum class Found { nothing, in_room, in_context };
     Found find(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values, std::span<bool> nulls,

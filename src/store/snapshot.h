@@ -19,8 +19,9 @@ class LatestSnapshot {
     explicit LatestSnapshot(Use use = Use::any) {
         pg::call([&] {
             snapshot_ = GetLatestSnapshot();
-            committed_state_ =
-                TransactionIdIsValid(GetTopTransactionIdIfAny()) ? 0 : snapshot_->snapXactCompletionCount;
+            const bool comparable =
+                !TransactionIdIsValid(GetTopTransactionIdIfAny()) && !IsolationIsSerializable();
+            committed_state_ = comparable ? snapshot_->snapXactCompletionCount : 0;
             registered_ = use == Use::any || !ActiveSnapshotSet();
             if (registered_) {
                 snapshot_ = RegisterSnapshot(snapshot_);
@@ -41,7 +42,8 @@ class LatestSnapshot {
      * A number that two snapshots of one process share only if they show the very same rows: how many
      * transactions that could have written had ended when the snapshot was taken, which is what
      * GetSnapshotData() itself goes by when it reuses a snapshot. 0, which counts as shared by none, while
-     * this transaction may have changes of its own.
+     * this transaction may have changes of its own, and in a SERIALIZABLE one, where each row has to be read
+     * for the predicate locks that reading leaves.
      */
     std::uint64_t committed_state() const noexcept { return committed_state_; }
 

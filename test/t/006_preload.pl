@@ -1,5 +1,5 @@
-# Without shared_preload_libraries the library comes with a session's first call, and everything works just the same; with it or
-# without, nobody but a superuser can change a parameter.
+# Without shared_preload_libraries the library comes with a session's first call, and everything works that needs no shared memory: a
+# rate limit and the free tier say that they do. With it or without, nobody but a superuser can change a parameter.
 
 use strict;
 use warnings FATAL => 'all';
@@ -10,25 +10,40 @@ use ApikeyTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my %context_of = (
-	'apikey.pbkdf2_iterations' => 'sighup', 'apikey.master_key_file' => 'sighup', 'apikey.refresh_grace' => 'superuser',
-	'apikey.issuer' => 'superuser', 'apikey.audience' => 'superuser', 'apikey.environments' => 'superuser');
-my %other_value = (
-	'apikey.pbkdf2_iterations' => '20000', 'apikey.master_key_file' => 'mine.key', 'apikey.refresh_grace' => '0',
-	'apikey.issuer' => 'me', 'apikey.audience' => 'you', 'apikey.environments' => 'test');
+# Each parameter: its context, and a value that it does not have.
+my %parameters = (
+	'apikey.pbkdf2_iterations' => [ 'sighup', '20000' ],
+	'apikey.master_key_file' => [ 'sighup', 'mine.key' ],
+	'apikey.databases' => [ 'sighup', 'other' ],
+	'apikey.usage_interval' => [ 'sighup', '20' ],
+	'apikey.usage_retention' => [ 'sighup', '1d' ],
+	'apikey.audit_retention' => [ 'sighup', '1d' ],
+	'apikey.refresh_grace' => [ 'superuser', '0' ],
+	'apikey.issuer' => [ 'superuser', 'me' ],
+	'apikey.audience' => [ 'superuser', 'you' ],
+	'apikey.environments' => [ 'superuser', 'test' ],
+	'apikey.free_tier' => [ 'superuser', 'on' ],
+	'apikey.free_tier_on_failure' => [ 'superuser', 'on' ]);
+# The sizes of what is in shared memory exist only where there is any.
+my %sizes = map { ("apikey.$_" => [ 'postmaster', '2048' ]) } qw(cache_entries rate_entries event_entries);
+$sizes{'apikey.max_databases'} = [ 'postmaster', '9' ];
+
+# How SET is refused to a superuser, and to anybody else.
+my %refusal_of = (
+	superuser => [ '00000', '42501', 'permission denied to set parameter "%s"' ],
+	sighup => [ '55P02', '55P02', 'parameter "%s" cannot be changed now' ],
+	postmaster => [ '55P02', '55P02', 'parameter "%s" cannot be changed without restarting the server' ]);
 
 # The parameters of a server, in sessions that have the library: $load sees to it.
 sub check_parameters
 {
-	my ($node, $what, $load) = @_;
+	my ($node, $what, $load, %expected) = @_;
 	my @shown = split(/\n/, value($node, "$load SELECT name || '=' || context FROM pg_settings WHERE name LIKE 'apikey.%'"));
-	is_deeply([ sort @shown ], [ map { "$_=$context_of{$_}" } sort keys %context_of ], "$what: parameters and their contexts");
-	for my $name (sort keys %context_of)
+	is_deeply([ sort @shown ], [ map { "$_=$expected{$_}[0]" } sort keys %expected ], "$what: parameters and their contexts");
+	for my $name (sort keys %expected)
 	{
-		my $new = $other_value{$name};
-		my @refused = $context_of{$name} eq 'sighup'
-		  ? ('55P02', "parameter \"$name\" cannot be changed now")
-		  : ('42501', "permission denied to set parameter \"$name\"");
+		my ($context, $new) = @{ $expected{$name} };
+		my ($to_superuser, $to_others, $message) = @{ $refusal_of{$context} };
 		my %attempts = (
 			SET => "SET $name = '$new'",
 			'set_config()' => "SELECT set_config('$name', '$new', true)",
@@ -36,9 +51,9 @@ sub check_parameters
 		for my $way (sort keys %attempts)
 		{
 			my %failure = failure($node, "$load $attempts{$way}", user => 'app');
-			is_deeply([ @failure{qw(sqlstate message)} ], \@refused, "$what: $name: refused to an ordinary user: $way");
+			is_deeply([ @failure{qw(sqlstate message)} ], [ $to_others, sprintf($message, $name) ], "$what: $name: refused to an ordinary user: $way");
 		}
-		is(sqlstate($node, "$load SET $name = '$new'"), $context_of{$name} eq 'sighup' ? '55P02' : '00000', "$what: $name: SET by a superuser");
+		is(sqlstate($node, "$load SET $name = '$new'"), $to_superuser, "$what: $name: SET by a superuser");
 	}
 	is(sqlstate($node, "$load SHOW apikey.master_key_file", user => 'app'), '42501', "$what: an ordinary user does not see where the master key is");
 	is(sqlstate($node, "$load SET apikey.no_such_parameter = 1"), '42602', "$what: an unknown parameter is an error");
@@ -51,6 +66,31 @@ sub check_parameters
 # Each call is the first in its connection.
 my $node = new_cluster('loaded_late', preload => 0);
 is(value($node, 'SHOW shared_preload_libraries'), '', 'the library is not preloaded');
+
+# What is counted needs shared memory: whoever cannot be counted is not let through.
+my %limited = issue($node, name => 'limited');
+my %open = issue($node, name => 'with a limit of its own, later');
+my @limit_refusal = ('55000', 'a rate limit needs shared memory, and apikey was not preloaded',
+	'Add apikey to shared_preload_libraries and restart the server.');
+my @free_tier_refusal = @limit_refusal;
+$free_tier_refusal[1] = 'the free tier needs shared memory, and apikey was not preloaded';
+sub refusal { return [ @{ { failure($node, $_[0]) } }{qw(sqlstate message hint)} ]; }
+for my $function (qw(validate check_token require))
+{
+	is_deeply(refusal("SELECT apikey.$function(" . literal($limited{token}) . ')'), \@limit_refusal, "$function(): a role with a limit");
+	is_deeply(
+		refusal("SET apikey.free_tier = on; SELECT apikey.$function(NULL)"), \@free_tier_refusal, "$function(): the free tier");
+	is_deeply(
+		refusal("SET apikey.free_tier_on_failure = on; SELECT apikey.$function('nonsense')"),
+		\@free_tier_refusal, "$function(): the free tier for a token that fails");
+}
+is(code($node, $limited{token}, permission => 'admin:all'), 'INSUFFICIENT_PERMISSIONS', 'what is denied before its limit is looked at is denied');
+is(code($node, undef), 'MISSING', 'without the free tier a missing token is');
+value($node, "UPDATE apikey.role SET rate_limit = NULL WHERE name = 'basic'");
+value($node, "UPDATE apikey.key SET rate_limit = 10 WHERE key_id = '$open{key_id}'");
+is(code($node, $limited{token}), 'VALID', 'a role without a limit');
+is_deeply(refusal('SELECT apikey.validate(' . literal($open{token}) . ')'), \@limit_refusal, "a key's own limit");
+
 my %key = issue($node, ttl => '1 hour');
 is(code($node, $key{token}), 'VALID', 'issue and validate');
 is(value($node, 'SELECT apikey.check_token(' . literal($key{token}) . ')'), 't', 'check_token()');
@@ -81,7 +121,7 @@ is(value($node, "SELECT state FROM apikey.status() WHERE component = 'preload'")
 is(value($node, "SELECT count(*) FROM apikey.status() WHERE state NOT IN ('ok', 'missing', 'primary')"), '0', 'and that the rest is well');
 
 value($node, "CREATE ROLE app LOGIN; SELECT apikey.grant_access('app', 'application')");
-check_parameters($node, 'loaded by the first call', "SELECT apikey.check_token('') \\g /dev/null\n");
+check_parameters($node, 'loaded by the first call', "SELECT apikey.check_token('') \\g /dev/null\n", %parameters);
 
 # Before that call, a session may write down anything under these names. None of it may come into force with the library.
 my %live = issue($node, ttl => '1 hour');
@@ -111,12 +151,15 @@ $node->reload;
 ok($node->poll_query_until('postgres', "SELECT code = 'FORBIDDEN' FROM apikey.validate($live)"), 'and so does what postgresql.conf says');
 $node->stop;
 
-# Preloaded: the same parameters, and the names are known from the start.
+# Preloaded: the same parameters and some more, and the names are known from the start.
 $node->append_conf('postgresql.conf', "apikey.environments = ''\nshared_preload_libraries = 'apikey'");
 $node->start;
 is(value($node, "SELECT state FROM apikey.status() WHERE component = 'preload'"), 'ok', 'status() says that it is preloaded');
 is(code($node, $live{token}), 'VALID', 'a key that was issued before validates');
-check_parameters($node, 'preloaded', '');
+check_parameters($node, 'preloaded', '', %parameters, %sizes);
+value($node, "UPDATE apikey.key SET rate_limit = 10 WHERE key_id = '$live{key_id}'");
+is(value($node, 'SELECT rate_remaining FROM apikey.validate(' . literal($live{token}) . ')'), 9, 'a limit works');
+is(value($node, 'SET apikey.free_tier = on; SELECT role FROM apikey.validate(NULL)'), 'free', 'and so does the free tier');
 is(sqlstate($node, "ALTER ROLE app SET apikey.environments = 'test'", user => 'app'), '42501', 'an ordinary user cannot set it for himself');
 {
 	local $ENV{PGOPTIONS} = '-c apikey.refresh_grace=86400';
