@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(new_cluster new_standby session run_sql value rows row failure sqlstate literal arguments issue refresh verdict code
-  await_code write_file mode_of);
+  await_code code_and_source metric write_file mode_of);
 
 # A running cluster, reached through its unix socket only, where database postgres has the extension.
 #   preload => 0      not in shared_preload_libraries
@@ -90,6 +90,24 @@ sub run_sql
 		on_error_stop => 0,
 		extra_params => [ _user(%options) ]);
 	return ($output, $errors);
+}
+
+# The verdict's code, and whether the token was "remembered" or had to be "proven". While nobody else validates.
+sub code_and_source
+{
+	my ($where, $token, %options) = @_;
+	my %at = defined $options{database} ? (database => $options{database}) : ();
+	my @hits = (metric($where, 'apikey_proof_cache_hits_total', %at));
+	my $code = code($where, $token, %options);
+	push @hits, metric($where, 'apikey_proof_cache_hits_total', %at);
+	return $code . ($hits[1] > $hits[0] ? ' remembered' : ' proven');
+}
+
+# A metric that has no labels.
+sub metric
+{
+	my ($where, $name, %options) = @_;
+	return value($where, 'SELECT value FROM apikey.metrics WHERE name = ' . literal($name), %options);
 }
 
 # The verdict's code, once it is the expected one, or what it is when time is up.
