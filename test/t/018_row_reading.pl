@@ -81,6 +81,7 @@ sub ctid { my ($id) = @_; return value($writer, "SELECT ctid FROM apikey.key WHE
 }
 
 # What takes the place of a row that is gone: another key; a copy of the row, with the very same hash, under another id; the key itself.
+my %bystander = known_key();
 for my $successor ('another key', 'a copy under another id', 'a copy under another id, revoked')
 {
 	my %gone = known_key(format => 'opaque');
@@ -105,8 +106,14 @@ for my $successor ('another key', 'a copy under another id', 'a copy under anoth
 		last if ($there = ctid($other{key_id})) eq $place;
 	}
 	is($there, $place, "$successor has taken the place of the row");
-	is(code($reader, $gone{token}), 'NOT_FOUND', "$successor: the token that was there is unknown to the session that knew it");
-	is(code($node, $gone{token}), 'NOT_FOUND', "$successor: and to others");
+	# VACUUM makes each session look at the table anew, and that is when it does not trust where it saw the row.
+	for ([ $reader, 'the session that knew it' ], [ session($node), 'a new one' ])
+	{
+		my ($where, $who) = @$_;
+		is(code($where, $bystander{token}), 'VALID', "$successor: a key that nothing has happened to, to $who");
+		is(code($where, $gone{token}), 'NOT_FOUND', "$successor: the token that was there is unknown to $who");
+		$where->quit if $where != $reader;
+	}
 	is(code($reader, $other{token}), 'VALID', "$successor: whose own token is valid") if $other{token};
 	value($writer, 'DROP TABLE copy');
 }
@@ -122,6 +129,7 @@ for my $successor ('another key', 'a copy under another id', 'a copy under anoth
 		last if ($there = ctid($other{key_id})) eq $place;
 	}
 	is($there, $place, 'the place of an old version is taken by another key');
+	is(code($reader, $bystander{token}), 'VALID', 'a key that nothing has happened to');
 	is(code($reader, $key{token}), 'VALID', 'the key is found elsewhere');
 	revoke_in($writer, $key{key_id});
 	is(code($reader, $key{token}), 'REVOKED', 'and its revocation as well');

@@ -58,6 +58,14 @@ pgbench('one key', 120, 'SELECT ask(\'one\', 1, ' . literal($one{token}) . ', NU
 is_deeply(answers('one'), { VALID => 500, RATE_LIMITED => 460 }, 'exactly as many as the limit are valid');
 is(left_of($other{token}), 500, 'another key has lost nothing');
 
+# So many, and so close together, that two at the same instant are the rule: one that was not counted would show.
+{
+	my %key = new_key();
+	value($node, "UPDATE apikey.key SET rate_limit = 200000 WHERE key_id = '$key{key_id}'");
+	pgbench('40000 requests each', 1, "SELECT ask('crowd', 40000, " . literal($key{token}) . ', NULL);');
+	is_deeply(answers('crowd'), { VALID => 200_000, RATE_LIMITED => 120_000 }, 'exact in a crowd');
+}
+
 # Two keys and an address, with several calls in each statement, transactions that are rolled back, and a denial now and then.
 my %third = new_key();
 my ($second, $third) = map { literal($_->{token}) } \%other, \%third;
