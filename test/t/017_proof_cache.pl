@@ -51,6 +51,20 @@ for my $format (qw(jwt opaque))
 	is(code($node, $unused{token}, client => '10.0.0.1'), 'VALID', "$format: one that is");
 }
 
+# A session remembers rows too, in 64 places by the last bits of their keys' ids. Of 65 keys two must share one, and neither is in the
+# other's way.
+{
+	value($node, "CREATE TABLE many AS SELECT key_id, token, get_byte(uuid_send(key_id), 15) % 64 AS place FROM generate_series(1, 65) n, LATERAL apikey.issue('many ' || n)");
+	value($node, 'SELECT (apikey.validate(token)).code FROM many');
+	my $tokens = '(SELECT array_agg(token) FROM (SELECT token FROM many WHERE place = (SELECT place FROM many GROUP BY place HAVING count(*) > 1 LIMIT 1) LIMIT 2) t)';
+	my $hits = "SELECT value FROM apikey.metrics WHERE name = 'apikey_proof_cache_hits_total'";
+	my $ask = "SELECT count(*) FROM unnest(ARRAY(SELECT unnest($tokens) FROM generate_series(1, 50))) t, apikey.validate(t) v"
+	  . " WHERE v.valid AND v.key_id = (SELECT key_id FROM many WHERE token = t)";
+	my ($before, $valid, $after) = split(/\n/, value($node, "$hits; $ask; $hits"));
+	is($valid, 100, 'two keys that share a place: each token is answered about its own key');
+	is($after - $before, 100, 'and all are hits');
+}
+
 # refresh() and revoke_token() by a token that is remembered.
 {
 	my %key = known_key(format => 'opaque');
