@@ -34,21 +34,23 @@ class Task {
         if (now < due_at_ && due_at_ - now <= std::max(period_us, longest_delay_us)) {
             return;
         }
+        more_ = false;
         if (step()) {
             delay_us_ = second;
-            due_at_ = now + period_us;
+            due_at_ = more_ ? 0 : now + period_us;
         } else {
             due_at_ = now + delay_us_;
             delay_us_ = std::min(2 * delay_us_, longest_delay_us);
         }
     }
-    /** There is more to do. */
-    void again() { due_at_ = 0; }
+    /** From within the step: there is more to do, at the next turn. */
+    void again() { more_ = true; }
 
   private:
     static constexpr std::int64_t longest_delay_us = 60 * second;
     TimestampTz due_at_ = 0;
     std::int64_t delay_us_ = second;
+    bool more_ = false;
 };
 
 /** In all that is done to tables: DROP EXTENSION must not wait for long, nor be the victim of a deadlock,
@@ -155,9 +157,13 @@ void run(Oid database) {
         last = must_end();
         reload_if_asked();
         if (is_installed()) {
-            events.run_if_due(0, [] { return write_events(); });
-            uses.run_if_due(last ? 0 : pg::settings::usage_interval * second, [] { return write_uses(); });
-            if (!last) {
+            if (last) {
+                // Whether they are due or not: there is nobody to do it later.
+                write_events();
+                write_uses();
+            } else {
+                events.run_if_due(0, [] { return write_events(); });
+                uses.run_if_due(pg::settings::usage_interval * second, [] { return write_uses(); });
                 expiry.run_if_due(5 * second, [&] { return expire(expiry); });
                 pruning.run_if_due(60 * second, [&] { return prune(pruning); });
                 partitions.run_if_due(3600 * second, [] { return partition(); });
