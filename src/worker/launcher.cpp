@@ -198,6 +198,7 @@ long wait_ms() {
 void run() {
     catch_signals();
     pg::call([] { BackgroundWorkerInitializeConnection(nullptr, nullptr, 0); });
+    end_in_good_order();
     shm::become_launcher();
     while (!must_end()) {
         reload_if_asked();

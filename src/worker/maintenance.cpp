@@ -146,6 +146,7 @@ bool partition() {
 void run(Oid database) {
     catch_signals();
     pg::call([&] { BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0); });
+    end_in_good_order();
     if (!shm::become_maintenance_worker()) {
         return;
     }

@@ -199,4 +199,17 @@ $locker->quit;
 eventually($denied, 'the other 64 are written', expected => $before_flood + 64);
 eventually("SELECT value FROM apikey.metrics WHERE name = 'apikey_event_ring_size'", 'and leave the ring', expected => '0');
 
+# Cancelling the worker harms nothing.
+$pid = worker_pid();
+for (1 .. 5)
+{
+	value($node, "SELECT pg_cancel_backend($pid)");
+	wait_for_turns(1);
+}
+is(worker_pid(), $pid, 'pg_cancel_backend() does not end a worker');
+my $launcher = value($node, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'apikey launcher'");
+value($node, "SELECT pg_cancel_backend($launcher)");
+wait_for_turns();
+is(value($node, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'apikey launcher'"), $launcher, 'nor the launcher');
+
 done_testing();
