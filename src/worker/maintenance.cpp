@@ -53,8 +53,8 @@ class Task {
     bool more_ = false;
 };
 
-/** In all that is done to tables: DROP EXTENSION must not wait for long, nor be the victim of a deadlock,
- * which deadlock_timeout later it would be. */
+/** In all that is done to tables. A worker that waits for a lock gives up before deadlock_timeout makes a victim of the
+ * one that it is waiting for. */
 void pin_settings() {
     const std::array<std::pair<const char*, const char*>, 8> pinned = {{
         {"search_path", "pg_catalog, pg_temp"},
@@ -70,6 +70,12 @@ void pin_settings() {
     for (const auto& [name, value] : pinned) {
         pg::call([name = name, value = value] { SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE); });
     }
+    // Since version 17. It would end the process, in the midst of a long step.
+    pg::call([] {
+        if (GetConfigOption("transaction_timeout", true, false) != nullptr) {
+            SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+        }
+    });
 }
 
 /** Is there anything to work on? Warns once of a version that does not fit. */
@@ -89,17 +95,6 @@ bool is_installed() {
     }
     warned = found == store::Installation::other_version;
     return found == store::Installation::complete;
-}
-
-/** A step that DROP EXTENSION waits for, or that is left out while it happens. Returns whether it went well;
- * `rows` is what the step made of it. */
-template <typename Step>
-bool run_step(const char* purpose, Step&& step) {
-    return run_transaction(purpose, [&] {
-        if (store::lock_against_drop()) {
-            step();
-        }
-    });
 }
 
 bool expire(Task& task) {
