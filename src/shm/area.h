@@ -94,9 +94,6 @@ DatabaseSlot* database_slot(Oid database);
 /** The same, but never claimed. */
 DatabaseSlot* find_database_slot(Oid database);
 
-/** Gives the slot of a database that does not exist any more to others. */
-void release_database(DatabaseSlot& slot);
-
 EventQueue event_queue(DatabaseSlot& slot);
 
 }  // namespace apikey::shm

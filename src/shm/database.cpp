@@ -105,14 +105,6 @@ DatabaseSlot* find_database_slot(Oid database) {
     });
 }
 
-void release_database(DatabaseSlot& slot) {
-    pg::call([&] {
-        LWLockAcquire(area()->databases_lock, LW_EXCLUSIVE);
-        slot.database = InvalidOid;
-        LWLockRelease(area()->databases_lock);
-    });
-}
-
 EventQueue event_queue(DatabaseSlot& slot) {
     const auto entries = static_cast<std::size_t>(pg::settings::event_entries);
     const auto index = static_cast<std::size_t>(&slot - area()->databases.data());

@@ -39,6 +39,8 @@ extern "C" void worker_leaves(int code, Datum /*argument*/) {
     worker.failures += code == 0 ? 0 : 1;
     worker.pid = 0;
     std::atomic_ref(worker.latch).store(nullptr, std::memory_order_relaxed);
+    // The postmaster tells only the launcher that asked for this worker, and there may be another one now.
+    raw_wake_launcher();
     locked.release();
     ConditionVariableBroadcast(&area()->header->worker_left);
 }
@@ -157,6 +159,20 @@ void stop_worker(DatabaseSlot& slot) {
         // Under the lock: the worker takes it to leave, so the process number is still its own.
         if (slot.maintenance.state == State::running) {
             kill(slot.maintenance.pid, SIGTERM);
+        }
+        locked.release();
+    });
+}
+
+void release_database(DatabaseSlot& slot) {
+    pg::call([&] {
+        const Locked locked;
+        const bool in_use = slot.holders != 0 || slot.maintenance.state == State::running ||
+                            slot.maintenance.state == State::starting;
+        if (!in_use) {
+            LWLockAcquire(area()->databases_lock, LW_EXCLUSIVE);
+            slot.database = InvalidOid;
+            LWLockRelease(area()->databases_lock);
         }
         locked.release();
     });

@@ -44,9 +44,18 @@ Installation installation() {
 
 bool lock_against_drop() {
     return pg::call([] {
-        const Oid schema = get_namespace_oid("apikey", true);
-        const Oid table = OidIsValid(schema) ? get_relname_relid("key", schema) : InvalidOid;
-        return OidIsValid(table) && ConditionalLockRelationOid(table, AccessShareLock);
+        const Oid extension = get_extension_oid("apikey", true);
+        if (!OidIsValid(extension)) {
+            return false;
+        }
+        LOCKTAG tag;
+        SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 0);
+        if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) {
+            return false;
+        }
+        // It may have gone just before.
+        AcceptInvalidationMessages();
+        return get_extension_oid("apikey", true) == extension;
     });
 }
 

@@ -161,7 +161,7 @@ bool write_events() {
         if (taken == 0) {
             break;
         }
-        if (!run_transaction("write events", [&] { batch.write(); })) {
+        if (!run_step("write events", [&] { batch.write(); })) {
             return false;
         }
         // Nothing is served between the COMMIT and this, so that an interrupt cannot have it written twice.

@@ -34,25 +34,27 @@ class Task {
         if (now < due_at_ && due_at_ - now <= std::max(period_us, longest_delay_us)) {
             return;
         }
+        more_ = false;
         if (step()) {
             delay_us_ = second;
-            due_at_ = now + period_us;
+            due_at_ = more_ ? 0 : now + period_us;
         } else {
             due_at_ = now + delay_us_;
             delay_us_ = std::min(2 * delay_us_, longest_delay_us);
         }
     }
-    /** There is more to do. */
-    void again() { due_at_ = 0; }
+    /** From within the step: there is more to do, at the next turn. */
+    void again() { more_ = true; }
 
   private:
     static constexpr std::int64_t longest_delay_us = 60 * second;
     TimestampTz due_at_ = 0;
     std::int64_t delay_us_ = second;
+    bool more_ = false;
 };
 
-/** In all that is done to tables: DROP EXTENSION must not wait for long, nor be the victim of a deadlock,
- * which deadlock_timeout later it would be. */
+/** In all that is done to tables. A worker that waits for a lock gives up before deadlock_timeout makes a victim of the
+ * one that it is waiting for. */
 void pin_settings() {
     const std::array<std::pair<const char*, const char*>, 8> pinned = {{
         {"search_path", "pg_catalog, pg_temp"},
@@ -68,6 +70,12 @@ void pin_settings() {
     for (const auto& [name, value] : pinned) {
         pg::call([name = name, value = value] { SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE); });
     }
+    // Since version 17. It would end the process, in the midst of a long step.
+    pg::call([] {
+        if (GetConfigOption("transaction_timeout", true, false) != nullptr) {
+            SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+        }
+    });
 }
 
 /** Is there anything to work on? Warns once of a version that does not fit. */
@@ -87,17 +95,6 @@ bool is_installed() {
     }
     warned = found == store::Installation::other_version;
     return found == store::Installation::complete;
-}
-
-/** A step that DROP EXTENSION waits for, or that is left out while it happens. Returns whether it went well;
- * `rows` is what the step made of it. */
-template <typename Step>
-bool run_step(const char* purpose, Step&& step) {
-    return run_transaction(purpose, [&] {
-        if (store::lock_against_drop()) {
-            step();
-        }
-    });
 }
 
 bool expire(Task& task) {
@@ -144,6 +141,7 @@ bool partition() {
 void run(Oid database) {
     catch_signals();
     pg::call([&] { BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0); });
+    end_in_good_order();
     if (!shm::become_maintenance_worker()) {
         return;
     }
@@ -155,9 +153,13 @@ void run(Oid database) {
         last = must_end();
         reload_if_asked();
         if (is_installed()) {
-            events.run_if_due(0, [] { return write_events(); });
-            uses.run_if_due(last ? 0 : pg::settings::usage_interval * second, [] { return write_uses(); });
-            if (!last) {
+            if (last) {
+                // Whether they are due or not: there is nobody to do it later.
+                write_events();
+                write_uses();
+            } else {
+                events.run_if_due(0, [] { return write_events(); });
+                uses.run_if_due(pg::settings::usage_interval * second, [] { return write_uses(); });
                 expiry.run_if_due(5 * second, [&] { return expire(expiry); });
                 pruning.run_if_due(60 * second, [&] { return prune(pruning); });
                 partitions.run_if_due(3600 * second, [] { return partition(); });

@@ -12,7 +12,7 @@ extern "C" void terminated(int signal) {
     const int saved = errno;
     asked_to_end = 1;
     if (interruptible != 0) {
-        die(signal);
+        StatementCancelHandler(signal);
     }
     SetLatch(MyLatch);
     errno = saved;
@@ -21,9 +21,13 @@ extern "C" void terminated(int signal) {
 }  // namespace
 
 void catch_signals() {
-    pqsignal(SIGTERM, terminated);
+    pqsignal(SIGTERM, die);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     BackgroundWorkerUnblockSignals();
+}
+
+void end_in_good_order() {
+    pqsignal(SIGTERM, terminated);
 }
 
 bool must_end() {
@@ -41,22 +45,25 @@ void wait(long milliseconds) {
     pg::call([&] {
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, milliseconds, PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
+        // pg_cancel_backend() at this moment: there is nothing to cancel.
+        QueryCancelHoldoffCount = 1;
         CHECK_FOR_INTERRUPTS();
+        QueryCancelHoldoffCount = 0;
+        QueryCancelPending = 0;
     });
 }
 
 Interruptible::Interruptible() {
     interruptible = 1;
     if (asked_to_end != 0) {
-        pg::call([] {
-            die(SIGTERM);
-            CHECK_FOR_INTERRUPTS();
-        });
+        StatementCancelHandler(SIGTERM);
     }
 }
 
 Interruptible::~Interruptible() {
     interruptible = 0;
+    // It came too late, and must not hit what follows.
+    QueryCancelPending = 0;
 }
 
 }  // namespace apikey::worker

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "pg/boundary.h"
+#include "store/upkeep.h"
 
 /**
  * A worker's transactions. A worker goes on after an error: it logs it, and aborts. This is the one place
@@ -27,6 +28,20 @@ bool run_transaction(const char* purpose, Body&& body) {
         abort_transaction(purpose);
         return false;
     }
+}
+
+/** The same for a step that needs the extension's tables: DROP EXTENSION waits for it. False also while the extension
+ * is being dropped, when nothing is done, and that is not worth a word in the log. */
+template <typename Body>
+bool run_step(const char* purpose, Body&& body) {
+    bool locked = false;
+    const bool done = run_transaction(purpose, [&] {
+        locked = store::lock_against_drop();
+        if (locked) {
+            body();
+        }
+    });
+    return done && locked;
 }
 
 }  // namespace apikey::worker

@@ -53,7 +53,7 @@ bool write_uses() {
             return true;
         }
         const std::span<const shm::UseCounts> batch(taken.data(), taken_count);
-        if (!run_transaction("write usage", [&] { write_down(batch); })) {
+        if (!run_step("write usage", [&] { write_down(batch); })) {
             give_back_taken(0, 0);
             return false;
         }
