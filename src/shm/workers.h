@@ -35,8 +35,8 @@ void fail_start(DatabaseSlot& slot);
 /** Asks the worker to end; it finishes its turn first. */
 void stop_worker(DatabaseSlot& slot);
 
-/** Gives the slot of a database that does not exist any more to others; not yet where it is held, as by the command that
- * has just dropped it: the holder will still write to it. */
+/** Gives the slot of a database that does not exist any more to others; not yet where it is held, as by the
+ * command that has just dropped it: the holder will still write to it. */
 void release_database(DatabaseSlot& slot);
 
 /** A copy, as it is now. */

@@ -10,8 +10,9 @@ namespace apikey::store {
 enum class Installation { absent, other_version, complete };
 Installation installation();
 
-/** Takes the lock that DROP EXTENSION asks for before any other, so that it waits for us while it has nothing that
- * we could want; false where it is being dropped at the moment. To be held to the end of the transaction. */
+/** Takes the lock that DROP EXTENSION asks for before any other, so that it waits for us while it has nothing
+ * that we could want; false where it is being dropped at the moment. To be held to the end of the
+ * transaction. */
 bool lock_against_drop();
 
 std::int64_t record_expired(int batch);

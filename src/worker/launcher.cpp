@@ -27,8 +27,8 @@ constexpr std::int64_t start_timeout_us = 30 * USECS_PER_SEC;
 /** How often the list of databases is looked at though nothing has happened: one may have been created. */
 constexpr std::int64_t longest_wait_us = 10 * USECS_PER_SEC;
 
-/** pg_database.datconnlimit of one that an interrupted DROP DATABASE has left behind (DATCONNLIMIT_INVALID_DB, which
- * the first minor releases do not know): nobody can connect to it. */
+/** pg_database.datconnlimit of one that an interrupted DROP DATABASE has left behind
+ * (DATCONNLIMIT_INVALID_DB, which the first minor releases do not know): nobody can connect to it. */
 constexpr std::int32_t invalid_database = -2;
 
 /** What the launcher remembers of a database. */
@@ -62,7 +62,8 @@ std::optional<Databases> look_at_databases() {
         while (HeapTuple tuple = pg::call([&] { return heap_getnext(scan, ForwardScanDirection); })) {
             const auto* row = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
             databases.existing.insert(row->oid);
-            if (row->datallowconn && row->datconnlimit != invalid_database && names.contains(std::string_view(NameStr(row->datname)))) {
+            if (row->datallowconn && row->datconnlimit != invalid_database &&
+                names.contains(std::string_view(NameStr(row->datname)))) {
                 databases.wanted.insert(row->oid);
             }
         }

@@ -53,10 +53,14 @@ class Task {
     bool more_ = false;
 };
 
-/** In all that is done to tables. A worker that waits for a lock gives up before deadlock_timeout makes a victim of the
- * one that it is waiting for. */
+/** In all that is done to tables. A worker that waits for a lock gives up before deadlock_timeout makes a
+ * victim of the one that it is waiting for. */
 void pin_settings() {
-    const std::array<std::pair<const char*, const char*>, 8> pinned = {{
+    struct Setting {
+        const char* name;
+        const char* value;
+    };
+    const std::array<Setting, 8> pinned = {{
         {"search_path", "pg_catalog, pg_temp"},
         {"lock_timeout", "500ms"},
         {"statement_timeout", "0"},
@@ -67,8 +71,8 @@ void pin_settings() {
         // What a crash takes from the last moments of shared memory, no flush brings back.
         {"synchronous_commit", "off"},
     }};
-    for (const auto& [name, value] : pinned) {
-        pg::call([name = name, value = value] { SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE); });
+    for (const Setting& setting : pinned) {
+        pg::call([&] { SetConfigOption(setting.name, setting.value, PGC_SUSET, PGC_S_OVERRIDE); });
     }
     // Since version 17. It would end the process, in the midst of a long step.
     pg::call([] {

@@ -5,8 +5,8 @@
 /** How background workers are told things, and how they wait. */
 namespace apikey::worker {
 
-/** First thing in a worker's main function. SIGHUP: read the configuration again. SIGTERM: end at once, for now: who
- * connects to a database may have to wait for a lock as long as somebody pleases. */
+/** First thing in a worker's main function. SIGHUP: read the configuration again. SIGTERM: end at once, for
+ * now: who connects to a database may have to wait for a lock as long as somebody pleases. */
 void catch_signals();
 
 /** From now on SIGTERM means: end after this turn. */
@@ -20,8 +20,8 @@ void reload_if_asked();
  * are errors. */
 void wait(long milliseconds);
 
-/** In this scope SIGTERM also cancels what is being done, which is an error like another: for what may take long,
- * and can be left undone. The rest of the turn still happens. */
+/** In this scope SIGTERM also cancels what is being done, which is an error like another: for what may take
+ * long, and can be left undone. The rest of the turn still happens. */
 class Interruptible {
   public:
     Interruptible();

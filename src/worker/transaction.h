@@ -30,8 +30,8 @@ bool run_transaction(const char* purpose, Body&& body) {
     }
 }
 
-/** The same for a step that needs the extension's tables: DROP EXTENSION waits for it. False also while the extension
- * is being dropped, when nothing is done, and that is not worth a word in the log. */
+/** The same for a step that needs the extension's tables: DROP EXTENSION waits for it. False also while the
+ * extension is being dropped, when nothing is done, and that is not worth a word in the log. */
 template <typename Body>
 bool run_step(const char* purpose, Body&& body) {
     bool locked = false;
