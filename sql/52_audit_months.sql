@@ -14,6 +14,9 @@ AS $$
     SELECT m.month
       FROM (SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') + n * interval '1 month')::date AS month FROM generate_series(1, 2) n) m
      WHERE to_regclass(format('apikey.%I', apikey.audit_month_name(m.month))) IS NULL
+       -- Where there are events of the month already, from a time when the clock was wrong, they and it stay in the default partition.
+       AND NOT EXISTS (SELECT FROM apikey.audit_event_default d
+                        WHERE d.at >= m.month::timestamp AT TIME ZONE 'UTC' AND d.at < (m.month + interval '1 month') AT TIME ZONE 'UTC')
        -- Not before there is something to keep: in a database that is being restored, the dump's own partitions come first.
        AND EXISTS (SELECT FROM apikey.audit_event)
      ORDER BY m.month LIMIT 1
@@ -26,15 +29,28 @@ AS $$
 DECLARE
     announced CONSTANT name := 'not_' || apikey.audit_month_name(month);
 BEGIN
-    -- An attempt that failed later has left it.
-    IF EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = 'apikey.audit_event_default'::regclass AND c.conname = announced) THEN
-        EXECUTE format('ALTER TABLE apikey.audit_event_default DROP CONSTRAINT %I', announced);
-    END IF;
     EXECUTE format('ALTER TABLE apikey.audit_event_default ADD CONSTRAINT %I CHECK (at IS NULL OR at < %L OR at >= %L) NOT VALID',
         announced, month::timestamptz, (month + interval '1 month')::timestamptz);
 END
 $$;
 COMMENT ON FUNCTION apikey.announce_audit_month(date) IS 'From now on the default partition of audit_event takes no rows of the month, which is yet to come';
+
+CREATE FUNCTION apikey.withdraw_audit_months() RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms'
+AS $$
+DECLARE
+    announced name;
+BEGIN
+    FOR announced IN
+        SELECT c.conname FROM pg_constraint c
+         WHERE c.conrelid = 'apikey.audit_event_default'::regclass AND c.contype = 'c' AND c.conname ~ '^not_audit_event_\d{4}_\d{2}$'
+    LOOP
+        EXECUTE format('ALTER TABLE apikey.audit_event_default DROP CONSTRAINT %I', announced);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION apikey.withdraw_audit_months() IS
+    'Takes back what was announced and not made: once such a month begins, nothing that is audited could be done any more';
 
 CREATE FUNCTION apikey.validate_audit_month(month date) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '500ms' SET timezone = 'UTC'

@@ -112,6 +112,12 @@ void attach_audit_month(DateADT month) {
     step(statement, month);
 }
 
+void withdraw_audit_months() {
+    const pg::SpiSession spi;
+    static pg::Statement statement("SELECT apikey.withdraw_audit_months()");
+    statement.run({});
+}
+
 std::int64_t drop_audit_month(int retention_minutes) {
     static pg::Statement statement("SELECT apikey.drop_audit_month($1)", INTERVALOID);
     const std::array<pg::Parameter, 1> parameters = {retention(retention_minutes)};

@@ -28,6 +28,8 @@ std::optional<DateADT> missing_audit_month();
 void announce_audit_month(DateADT month);
 void validate_audit_month(DateADT month);
 void attach_audit_month(DateADT month);
+/** Undoes what those have begun and not finished. */
+void withdraw_audit_months();
 /** Drops at most one partition. */
 std::int64_t drop_audit_month(int retention_minutes);
 

@@ -122,8 +122,11 @@ bool prune(Task& task) {
     return done;
 }
 
-/** Months to come, so that no row that is there has to move. */
-bool partition() {
+bool withdraw_months() {
+    return run_step("withdraw a month", [] { store::withdraw_audit_months(); });
+}
+
+bool make_months() {
     const Interruptible interruptible;
     for (;;) {
         std::optional<DateADT> month;
@@ -131,7 +134,7 @@ bool partition() {
             return false;
         }
         if (!month) {
-            break;
+            return true;
         }
         if (!run_step("announce a month", [&] { store::announce_audit_month(*month); }) ||
             !run_step("validate a month", [&] { store::validate_audit_month(*month); }) ||
@@ -139,7 +142,13 @@ bool partition() {
             return false;
         }
     }
-    return run_step("drop an old month", [&] { store::drop_audit_month(pg::settings::audit_retention); });
+}
+
+/** Months to come, so that no row that is there has to move. A month is never left half-way: when it begins, the default
+ * partition must take its events, or another. Before, since a crash may have left one; after, since we may fail. */
+bool partition() {
+    return withdraw_months() && (make_months() || (withdraw_months(), false)) &&
+           run_step("drop an old month", [] { store::drop_audit_month(pg::settings::audit_retention); });
 }
 
 void run(Oid database) {
@@ -161,6 +170,7 @@ void run(Oid database) {
                 // Whether they are due or not: there is nobody to do it later.
                 write_events();
                 write_uses();
+                withdraw_months();
             } else {
                 events.run_if_due(0, [] { return write_events(); });
                 uses.run_if_due(pg::settings::usage_interval * second, [] { return write_uses(); });

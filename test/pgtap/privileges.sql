@@ -80,6 +80,7 @@ INSERT INTO expected_function VALUES
     ('apikey.prune_usage(interval,integer)',              '- - - - -'),
     ('apikey.record_expired(integer)',                    '- - - - -'),
     ('apikey.is_maintained()',                            '- - - - -'),
+    ('apikey.withdraw_audit_months()',                   '- - - - -'),
     ('apikey.worker_state(text)',                         '- - - - -'),
     ('apikey.withdraw(uuid,integer,text,timestamp with time zone,timestamp with time zone)', '- - - - -');
 
