@@ -14,9 +14,9 @@ void insert_denials(std::span<const Denial> denials) {
         count.push_back(Int64GetDatum(denial.count));
         code.push_back(pg::text_datum(core::info(denial.code).name));
         operation.push_back(pg::text_datum(denial.operation));
-        const bool has_key = denial.key_id.has_value();
-        key_id.push_back(has_key ? std::optional(pg::uuid_datum(*denial.key_id)) : std::nullopt);
-        generation.push_back(has_key ? std::optional(Int32GetDatum(denial.generation)) : std::nullopt);
+        key_id.push_back(denial.key_id ? std::optional(pg::uuid_datum(*denial.key_id)) : std::nullopt);
+        generation.push_back(denial.generation ? std::optional(Int32GetDatum(*denial.generation))
+                                               : std::nullopt);
         session_user.push_back(ObjectIdGetDatum(denial.session_user));
         outer_user.push_back(ObjectIdGetDatum(denial.outer_user));
         client.push_back(denial.client ? std::optional(pg::inet_datum(*denial.client)) : std::nullopt);

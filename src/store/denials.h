@@ -15,7 +15,7 @@ struct Denial {
     core::Code code;
     std::string_view operation;        ///< the function that refused
     std::optional<core::Uuid> key_id;  ///< what the token names; the code says whether it has proven that
-    std::int32_t generation;
+    std::optional<std::int32_t> generation;
     Oid session_user;
     Oid outer_user;
     std::optional<core::Network> client;  ///< of the API, as the caller named it

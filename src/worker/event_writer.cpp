@@ -36,6 +36,11 @@ bool names_a_key(Code code) {
     return code != Code::malformed && code != Code::not_found && code != Code::missing;
 }
 
+/** The same of the generation: a token that does not prove anything names any of a key's. */
+bool names_a_generation(Code code) {
+    return names_a_key(code) && code != Code::signature_invalid;
+}
+
 bool same_client(const shm::Event& a, const shm::Event& b) {
     return a.has_client == b.has_client &&
            (!a.has_client ||
@@ -46,8 +51,8 @@ bool same_client(const shm::Event& a, const shm::Event& b) {
 bool same_kind(const shm::Event& a, const shm::Event& b) {
     return a.code == b.code && a.operation == b.operation && a.session_user == b.session_user &&
            a.outer_user == b.outer_user && same_client(a, b) &&
-           (!names_a_key(a.code) ||
-            (a.has_key == b.has_key && a.key_id == b.key_id && a.generation == b.generation));
+           (!names_a_key(a.code) || (a.has_key == b.has_key && a.key_id == b.key_id)) &&
+           (!names_a_generation(a.code) || a.generation == b.generation);
 }
 
 /** For an index of what same_kind() compares. */
@@ -86,9 +91,13 @@ class Batch {
             if (same_kind(example, event)) {
                 denial.count++;
                 denial.last_at = std::max(denial.last_at, event.at);
-                // Of several made-up keys none is shown.
+                // Of several made-up keys or generations none is shown.
                 if (denial.key_id && !(event.has_key && *denial.key_id == event.key_id)) {
                     denial.key_id.reset();
+                    denial.generation.reset();
+                }
+                if (denial.generation && *denial.generation != event.generation) {
+                    denial.generation.reset();
                 }
                 return true;
             }

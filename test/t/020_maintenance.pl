@@ -7,6 +7,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 use ApikeyTest;
+use MIME::Base64 qw(decode_base64url encode_base64url);
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -53,6 +54,7 @@ my $app = session($node, user => 'app');
 value($app, 'BEGIN; SET LOCAL ROLE web');
 is(code($app, $key{token}, client => '198.51.100.7'), 'FORBIDDEN', 'a denial');
 value($app, 'ROLLBACK');
+$app->quit;
 eventually("SELECT count(*) = 1 FROM apikey.audit_event WHERE event = 'denied' AND code = 'FORBIDDEN'", 'reaches the trail though its transaction did not commit');
 is_deeply([ denials("code = 'FORBIDDEN'") ],
 	[ { code => 'FORBIDDEN', key_id => $key{key_id}, generation => 1, owner => 'acme', actor => 'app', actor_role => 'web', client => '198.51.100.7', detail => { operation => 'validate' } } ],
@@ -94,6 +96,17 @@ is(value($node, "SELECT count(*) FROM apikey.audit_event WHERE code = 'NOT_FOUND
 is(value($node, "SELECT count(*) FROM apikey.usage WHERE code = 'NOT_FOUND'"), '0', 'and are nobody\'s use');
 code($node, $made_up[0]);
 eventually("SELECT count(*) = 1 FROM apikey.audit_event WHERE code = 'NOT_FOUND' AND key_id IS NOT NULL", 'a single one shows the id that it claims');
+
+# The id of a key is no secret, and its generation is as easily made up where the signature need not be right.
+my ($header, $payload, $signature) = split(/\./, $noisy{token});
+my $claims = decode_base64url($payload);
+my @forged = map { my $forged = $claims =~ s/\Q$noisy{key_id}.1"/$noisy{key_id}.$_"/r; join('.', $header, encode_base64url($forged), $signature) } 2 .. 201;
+$before = value($node, 'SELECT count(*) FROM apikey.audit_event');
+is(value($node, "SELECT string_agg(DISTINCT (apikey.validate(t)).code, ' ') FROM unnest(ARRAY[" . join(',', map { literal($_) } @forged) . ']) t'), 'SIGNATURE_INVALID', 'forged generations of a key');
+eventually("$denied AND code = 'SIGNATURE_INVALID'", '200 of them are counted', expected => '200');
+cmp_ok(value($node, 'SELECT count(*) FROM apikey.audit_event') - $before, '<', 10, 'in a few rows');
+is(value($node, "SELECT string_agg(DISTINCT key_id || ' ' || coalesce(generation::text, 'none'), ', ') FROM apikey.audit_event WHERE code = 'SIGNATURE_INVALID' AND detail ? 'count'"),
+	"$noisy{key_id} none", 'which name the key, and no generation');
 
 # Uses.
 my %used = issue($node, owner => 'user');
@@ -162,7 +175,6 @@ for my $mode ('fast', 'smart')
 	eventually("SELECT setting = '50' FROM pg_settings WHERE name = 'apikey.usage_interval'", "$mode: usage is not written for a while");
 	wait_for_turns(3);
 	value($node, 'SELECT count(apikey.check_token(' . literal($last{token}) . ")), count(apikey.check_token(" . literal($last{token}) . ", 'no:such')) FROM generate_series(1, 500)");
-	$app->quit if $mode eq 'fast';
 	$node->stop($mode);
 	$node->start;
 	is(value($node, "SELECT string_agg(code || ' ' || count, ', ' ORDER BY code) FROM apikey.usage WHERE key_id = '$last{key_id}'"),
