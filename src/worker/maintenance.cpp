@@ -144,8 +144,9 @@ bool make_months() {
     }
 }
 
-/** Months to come, so that no row that is there has to move. A month is never left half-way: when it begins, the default
- * partition must take its events, or another. Before, since a crash may have left one; after, since we may fail. */
+/** Months to come, so that no row that is there has to move. A month is never left half-way: when it begins,
+ * the default partition must take its events, or another. Before, since a crash may have left one; after,
+ * since we may fail. */
 bool partition() {
     return withdraw_months() && (make_months() || (withdraw_months(), false)) &&
            run_step("drop an old month", [] { store::drop_audit_month(pg::settings::audit_retention); });

@@ -191,7 +191,6 @@ value($node, <<~'SQL');
 	        EXCEPTION WHEN OTHERS THEN NULL;
 	        END;
 	        COMMIT;
-	        PERFORM pg_sleep(0.0005);
 	    END LOOP;
 	END $$
 	SQL
