@@ -170,13 +170,13 @@ for (
 # A restart loses nothing: the worker's last turn writes what the ones before had left for later, or could not write.
 my %last = issue($node, owner => 'last');
 value($node, "ALTER SYSTEM SET apikey.usage_interval = '50s'; SELECT pg_reload_conf()");
-eventually("SELECT setting = '50' FROM pg_settings WHERE name = 'apikey.usage_interval'", "usage is not written for a while");
+eventually("SELECT setting = '50' FROM pg_settings WHERE name = 'apikey.usage_interval'", 'usage is not written for a while');
 wait_for_turns(3);
 value($node, 'SELECT count(apikey.check_token(' . literal($last{token}) . ")), count(apikey.check_token(" . literal($last{token}) . ", 'no:such')) FROM generate_series(1, 500)");
 $node->restart;
 is(value($node, "SELECT string_agg(code || ' ' || count, ', ' ORDER BY code) FROM apikey.usage WHERE key_id = '$last{key_id}'"),
-	'INSUFFICIENT_PERMISSIONS 500, VALID 500', "stop the uses of before are in the tables");
-is(value($node, "$denied AND key_id = '$last{key_id}'"), '500', "stop and the denials");
+	'INSUFFICIENT_PERMISSIONS 500, VALID 500', 'the uses of before a restart are in the tables');
+is(value($node, "$denied AND key_id = '$last{key_id}'"), '500', 'and the denials');
 
 # Also when the worker is in the midst of waiting for its next try.
 my %failed = issue($node, owner => 'failed');
