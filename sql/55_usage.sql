@@ -33,7 +33,6 @@ CREATE FUNCTION apikey.record_expired(batch integer) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    recorded_up_to CONSTANT timestamptz := coalesce((SELECT max(p.expired_up_to) FROM apikey.expiry_progress p), '-infinity');
     -- A key whose transaction has not ended yet would be passed by. This comes before the snapshot that looks for keys.
     safe_up_to CONSTANT timestamptz := (
         SELECT least(clock_timestamp(), min(a.xact_start)) FROM pg_stat_activity a
@@ -45,14 +44,15 @@ BEGIN
     IF EXISTS (SELECT FROM pg_prepared_xacts p WHERE p.database = current_database() AND p.prepared > now() - interval '1 hour') THEN
         RETURN 0;
     END IF;
-    -- pg_restore -j loads the tables in any order: keys may be there before the row that says which of them are recorded.
-    IF recorded_up_to = '-infinity'
-        AND EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = current_database() AND a.application_name = 'pg_restore') THEN
-        RETURN 0;
-    END IF;
-    WITH expired AS MATERIALIZED (
+    -- How far is read with the snapshot that looks for keys: a restore brings it before them. But pg_restore -j loads the tables in any
+    -- order, so that keys may be there before the row that says which of them are recorded.
+    WITH recorded_before AS MATERIALIZED (
+        SELECT max(p.expired_up_to) AS up_to FROM apikey.expiry_progress p),
+    expired AS MATERIALIZED (
         SELECT k.key_id, k.generation, k.owner, k.state, k.expires_at FROM apikey.key k
-         WHERE k.expires_at > recorded_up_to AND k.expires_at <= safe_up_to
+         WHERE k.expires_at > coalesce((SELECT r.up_to FROM recorded_before r), '-infinity') AND k.expires_at <= safe_up_to
+           AND ((SELECT r.up_to FROM recorded_before r) IS NOT NULL
+                OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datname = current_database() AND a.application_name = 'pg_restore'))
          ORDER BY k.expires_at FETCH FIRST batch ROWS WITH TIES),
     recorded AS (
         INSERT INTO apikey.audit_event (event, key_id, generation, owner, code, detail)

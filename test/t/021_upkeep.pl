@@ -105,6 +105,17 @@ my $count = value($node, $events, @at);
 is(record(), '0', 'while pg_restore is connected and no row says how far, nothing is recorded');
 is(value($node, $events, @at), $count, 'again');
 $session->quit;
+# And the worst moment: both arrive while the function runs.
+my $locker = session($node, @at);
+value($locker, 'BEGIN; LOCK TABLE apikey.key');
+my ($output, $errors) = ('', '');
+my $recording = IPC::Run::start([ 'psql', '-X', '-A', '-t', '-d', $node->connstr('direct'), '-c', 'SELECT apikey.record_expired(1000)' ], '>', \$output, '2>', \$errors);
+eventually("SELECT count(*) > 0 FROM pg_locks WHERE relation = 'apikey.key'::regclass AND NOT granted", 'the function has begun', @at);
+value($locker, 'INSERT INTO apikey.expiry_progress VALUES (now()); COMMIT');
+$locker->quit;
+$recording->finish;
+is("$output$errors", "0\n", 'how far, and which keys there are, are read at the same moment');
+is(value($node, $events, @at), $count, 'so none is recorded again');
 
 # Withdrawals go when no token that they concern can be shown any more.
 value($node, "DELETE FROM apikey.revocation; INSERT INTO apikey.revocation (key_id, generation, kind, effective_at, until)"
