@@ -49,15 +49,18 @@ void write(ProofSlot& slot, const Fingerprint& token, const ProvenToken& proven,
 
 }  // namespace
 
-std::span<ProofSlot, ProofTable::ways> ProofTable::set_of(const Fingerprint& token) const {
+ProofTable::Sets ProofTable::sets_of(const Fingerprint& token) const {
     __extension__ using Wide = unsigned __int128;
-    const auto set = static_cast<std::size_t>((Wide(token.low) * (slots_.size() / ways)) >> 64);
-    return slots_.subspan(set * ways).first<ways>();
+    const std::size_t count = slots_.size() / ways;
+    const auto set = [&](std::uint64_t number) {
+        return slots_.subspan(static_cast<std::size_t>((Wide(number) * count) >> 64) * ways).first<ways>();
+    };
+    return {set(token.low), set(token.high)};
 }
 
 void ProofTable::prefetch(const Fingerprint& token) const {
     if (!slots_.empty()) {
-        __builtin_prefetch(&set_of(token)[first_way(token)]);
+        __builtin_prefetch(&sets_of(token)[0][first_way(token)]);
     }
 }
 
@@ -65,14 +68,16 @@ ProofSlot* ProofTable::locate(const Fingerprint& token) const {
     if (slots_.empty()) {
         return nullptr;
     }
-    const auto set = set_of(token);
-    for (std::size_t i = 0; i < ways; i++) {
-        ProofSlot& slot = set[(first_way(token) + i) % ways];
-        if (holds(slot, token)) {
-            return &slot;
-        }
-        if (load(slot.version) == 0) {
-            break;
+    for (const auto& set : sets_of(token)) {
+        for (std::size_t i = 0; i < ways; i++) {
+            ProofSlot& slot = set[(first_way(token) + i) % ways];
+            if (holds(slot, token)) {
+                return &slot;
+            }
+            // Slots fill in this order and never become empty again: then it is not in the other set either.
+            if (load(slot.version) == 0) {
+                return nullptr;
+            }
         }
     }
     return nullptr;
@@ -103,33 +108,36 @@ std::optional<ProvenToken> ProofTable::find(const Fingerprint& token, std::uint3
     return proven;
 }
 
+ProofTable::Place ProofTable::place_for(const Fingerprint& token, std::uint32_t tick) const {
+    Place oldest{nullptr, 0, Inserted::evicted};
+    std::uint32_t longest = 0;
+    for (const auto& set : sets_of(token)) {
+        for (std::size_t i = 0; i < ways; i++) {
+            ProofSlot& slot = set[(first_way(token) + i) % ways];
+            const std::uint64_t version = load(slot.version, std::memory_order_acquire);
+            if (version == 0) {
+                return {&slot, version, Inserted::fresh};
+            }
+            if (holds(slot, token)) {
+                return {&slot, version, Inserted::renewed};
+            }
+            // Among equals the first from the token's own place: different tokens take different ones.
+            const std::uint32_t unused = age(load(slot.last_used), tick);
+            if (oldest.slot == nullptr || unused > longest) {
+                oldest.slot = &slot;
+                oldest.version = version;
+                longest = unused;
+            }
+        }
+    }
+    return oldest;
+}
+
 Inserted ProofTable::insert(const Fingerprint& token, const ProvenToken& proven, std::uint32_t tick) const {
     if (slots_.empty()) {
         return Inserted::given_up;
     }
-    const auto set = set_of(token);
-    ProofSlot* victim = nullptr;
-    std::uint64_t version = 0;
-    Inserted result = Inserted::evicted;
-    std::uint32_t oldest = 0;
-    for (std::size_t i = 0; i < ways; i++) {
-        ProofSlot& slot = set[(first_way(token) + i) % ways];
-        const std::uint64_t seen = load(slot.version, std::memory_order_acquire);
-        const bool ours = holds(slot, token);
-        const std::uint32_t unused = age(load(slot.last_used), tick);
-        if (seen == 0 || ours) {
-            victim = &slot;
-            version = seen;
-            result = seen == 0 ? Inserted::fresh : Inserted::renewed;
-            break;
-        }
-        // Among equals the first from the token's own place: different tokens take different ones.
-        if (victim == nullptr || unused > oldest) {
-            victim = &slot;
-            version = seen;
-            oldest = unused;
-        }
-    }
+    auto [victim, version, result] = place_for(token, tick);
     if (version % 2 != 0 || !std::atomic_ref<std::uint64_t>(victim->version)
                                  .compare_exchange_strong(version, version + 1, std::memory_order_acquire,
                                                           std::memory_order_relaxed)) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -12,6 +13,8 @@
  * A fixed-size, set-associative table of what tokens have proven, made to lie in memory that many processes
  * share. One slot of 64 bytes, one cache line, for each entry; 16 slots to a set; within its set an entry is
  * looked for from a place that its fingerprint gives, so that the first or second line is mostly the one.
+ * Where its own set is full, an entry goes to another that its fingerprint gives too: sets never fill evenly,
+ * and without that, those that are full would forget while a third of the table is still empty.
  *
  * Locking: none. A slot has a version, odd while somebody writes it. Readers copy the slot and look at the
  * version before and after (a sequence lock); a copy that was written meanwhile counts as a miss. A writer
@@ -20,7 +23,8 @@
  * interrupted. All words are read and written through std::atomic_ref, since a plain copy beside a writer
  * would be a data race in C++.
  *
- * A slot never becomes empty again, so a search may stop at an empty one. Every search is bounded by the set.
+ * A slot never becomes empty again, so a search may stop at an empty one, and needs the second set only where
+ * the first is full. Every search is bounded by the two.
  */
 namespace apikey::core {
 
@@ -47,7 +51,7 @@ static_assert(sizeof(ProofSlot) == 64);
 enum class Inserted : std::uint8_t {
     fresh,    ///< into an empty slot: one more is in use, and stays so
     renewed,  ///< over an older entry of the same token
-    evicted,  ///< the entry of the set that was used longest ago made room
+    evicted,  ///< the entry of the token's two sets that was used longest ago made room
     given_up  ///< somebody else is writing there
 };
 
@@ -78,8 +82,18 @@ class ProofTable {
     std::size_t used() const;
 
   private:
-    std::span<ProofSlot, ways> set_of(const Fingerprint& token) const;
+    /** The token's own set, and the one it goes to where that is full. */
+    using Sets = std::array<std::span<ProofSlot, ways>, 2>;
+    Sets sets_of(const Fingerprint& token) const;
+
     ProofSlot* locate(const Fingerprint& token) const;
+
+    struct Place {
+        ProofSlot* slot;
+        std::uint64_t version;  ///< of the slot, as it was when it was chosen
+        Inserted result;        ///< if nobody else is faster
+    };
+    Place place_for(const Fingerprint& token, std::uint32_t tick) const;
 
     std::span<ProofSlot> slots_;
 };

@@ -370,6 +370,34 @@ TEST(ProofTable, AWorkingSetOf60PercentIsHit) {
     }
 }
 
+// In turn is what the least recently used of a full set takes worst: each token comes back just after it had
+// to go.
+TEST(ProofTable, AFullSetForgetsNothingWhereTheOtherHasRoom) {
+    constexpr std::size_t entries = 16'384;
+    for (const std::uint64_t seed : {1u, 2u, 3u}) {
+        std::mt19937_64 random(seed);
+        Owned owned(entries);
+        std::vector<Fingerprint> tokens(entries * 8 / 10);
+        for (Fingerprint& token : tokens) {
+            token = {random(), random()};
+        }
+        std::uint32_t tick = 0;
+        for (const Fingerprint& token : tokens) {
+            owned.insert(token, ++tick);
+        }
+        std::size_t hits = 0;
+        for (const Fingerprint& token : tokens) {
+            ++tick;
+            const bool hit = owned.holds(token, tick);
+            hits += hit ? 1 : 0;
+            if (!hit) {
+                owned.insert(token, tick);
+            }
+        }
+        EXPECT_GE(static_cast<double>(hits) / static_cast<double>(tokens.size()), 0.98) << "seed " << seed;
+    }
+}
+
 // A working set that drifts: what is used now is in, whatever was there before.
 TEST(ProofTable, TokensOfThePastMakeRoom) {
     constexpr std::size_t entries = 2'000;
