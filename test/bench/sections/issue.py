@@ -1,14 +1,15 @@
-"""issue() with its audit row, against an INSERT of the same row into a table of the same shape, less the slow hash."""
+"""issue() with its audit row, against an INSERT of the same row into a table of the same shape that computes the slow hash too, less that."""
 
 from lib import pgbench, stats
 from lib.report import Section
 
 NO_OP = "no-op → boolean"
-INSERT = "INSERT of the row"
+INSERT = "INSERT of the row, with PBKDF2"
 KDF = "PBKDF2, the extension's"
+HASH = "bench.own_pbkdf2('a password of thirty-two bytes .', 'a salt of sixte', current_setting('apikey.pbkdf2_iterations')::integer)"
 SCRIPTS = {
     NO_OP: "SELECT bench.nop_check(:jwt)",
-    KDF: "SELECT bench.own_pbkdf2('a password of thirty-two bytes .', 'a salt of sixte', current_setting('apikey.pbkdf2_iterations')::integer)",
+    KDF: f"SELECT {HASH}",
     "issue(), jwt": "SELECT * FROM apikey.issue('bench owner', 'bench_limited')",
     "issue(), opaque": "SELECT * FROM apikey.issue('bench owner', 'bench_limited', format => 'opaque')",
 }
@@ -24,20 +25,21 @@ def run(bench):
     section.table(("statement", "µs, median of the runs", "lowest", "highest"),
                   [(name, stats.median(found), min(found), max(found)) for name, found in times.items()])  # fmt: skip
     for name, target in (("issue(), jwt", {"at_least": 0.9}), ("issue(), opaque", {})):
-        rates = [insert_us / (issue_us - (kdf_us - no_op_us)) for insert_us, issue_us, kdf_us, no_op_us in
+        rates = [(insert_us - (kdf_us - no_op_us)) / (issue_us - (kdf_us - no_op_us)) for insert_us, issue_us, kdf_us, no_op_us in
                  zip(times[INSERT], times[name], times[KDF], times[NO_OP])]  # fmt: skip
-        section.ratio(f"rate of {name}, less PBKDF2 ÷ rate of the bare INSERT", stats.median(rates), **target)
-    section.note("Each is a transaction of its own, flushed to disk. The bare INSERT has the same columns, constraints and indexes, and no triggers.")
+        section.ratio(f"rate of {name}, less PBKDF2 ÷ rate of the bare INSERT, less PBKDF2", stats.median(rates), **target)
+    section.note("Each is a transaction of its own, flushed to disk. The bare INSERT has the same columns, constraints and indexes, and no triggers. "
+                 "It computes the hash as well, since a disk that has had nothing to do for a millisecond is slower to flush.")
     return section
 
 
 def bare_insert(server):
-    """The values of a row that issue() made, for a table with the same columns, constraints and indexes; only the id is new each time."""
+    """The values of a row that issue() made, for a table with the same columns, constraints and indexes; the id and the hash are made each time."""
     server.sql("DROP TABLE IF EXISTS bench.bare_key; CREATE TABLE bench.bare_key (LIKE apikey.key INCLUDING ALL)")
     columns = server.sql("""SELECT quote_ident(attname), format_type(atttypid, NULL) FROM pg_attribute
                              WHERE attrelid = 'apikey.key'::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'key_id'""")
     texts = ", ".join(f"quote_nullable({name}::text)" for name, _ in columns)
     (row,) = server.sql(f"SELECT {texts} FROM apikey.key WHERE format = 'jwt' LIMIT 1")
-    values = ", ".join(f"{value}::{type_name}" for value, (_, type_name) in zip(row, columns))
+    values = ", ".join(HASH if name == "token_hash" else f"{value}::{type_name}" for value, (name, type_name) in zip(row, columns))
     names = ", ".join(name for name, _ in columns)
     return f"INSERT INTO bench.bare_key (key_id, {names}) VALUES (apikey.uuid_v7(), {values})"
