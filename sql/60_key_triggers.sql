@@ -22,26 +22,10 @@ END
 $$;
 COMMENT ON FUNCTION apikey.withdraw(uuid, integer, text, timestamptz, timestamptz) IS 'For triggers: records that a token stopped being good, or that one of its claims did; the earlier of two times and the later of two expiries count';
 
+-- These two run at every issue(): in C, which reads and writes rows without a plan.
 CREATE FUNCTION apikey.key_check_references() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    -- FOR KEY SHARE as a foreign key takes it: the row can be edited meanwhile, but neither renamed nor deleted.
-    PERFORM FROM apikey.role r WHERE r.name = NEW.role FOR KEY SHARE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'key_role_fkey',
-            MESSAGE = format('role "%s" does not exist', NEW.role), HINT = 'SELECT name FROM apikey.role lists them.';
-    END IF;
-    IF NEW.kid IS NOT NULL THEN
-        PERFORM FROM apikey.signing_key s WHERE s.kid = NEW.kid FOR KEY SHARE;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'key_kid_fkey',
-                MESSAGE = format('signing key "%s" does not exist', NEW.kid), HINT = 'SELECT kid FROM apikey.signing_key lists them.';
-        END IF;
-    END IF;
-    RETURN NEW;
-END
-$$;
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'apikey_key_check_references';
 COMMENT ON FUNCTION apikey.key_check_references() IS 'Trigger: role and kid of a key refer to rows, which stay as long as the key does';
 
 CREATE FUNCTION apikey.key_before_update() RETURNS trigger
@@ -96,17 +80,8 @@ $$;
 COMMENT ON FUNCTION apikey.key_before_update() IS 'Trigger: a key keeps its id, generations never fall, revoked is final';
 
 CREATE FUNCTION apikey.key_after_insert() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    INSERT INTO apikey.audit_event (event, key_id, generation, owner, detail)
-    VALUES ('issued', NEW.key_id, NEW.generation, NEW.owner,
-            jsonb_strip_nulls(jsonb_build_object(
-                'role', NEW.role, 'name', NEW.name, 'format', NEW.format, 'environment', NEW.environment, 'kid', NEW.kid,
-                'permissions', NEW.permissions, 'allowed_cidrs', NEW.allowed_cidrs, 'expires_at', NEW.expires_at)));
-    RETURN NULL;
-END
-$$;
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'apikey_key_after_insert';
 COMMENT ON FUNCTION apikey.key_after_insert() IS 'Trigger: writes the audit event of an issued key';
 
 CREATE FUNCTION apikey.key_after_update() RETURNS trigger

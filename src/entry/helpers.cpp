@@ -53,11 +53,7 @@ PG_ENTRY(apikey_uuid_v7) {
 }
 
 PG_ENTRY(apikey_outer_user) {
-    return pg::call([] {
-        auto* name = static_cast<Name>(palloc0(NAMEDATALEN));
-        namestrcpy(name, GetUserNameFromId(GetOuterUserId(), false));
-        return NameGetDatum(name);
-    });
+    return pg::user_name(GetOuterUserId());
 }
 
 PG_ENTRY(apikey_jwk) {

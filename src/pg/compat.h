@@ -11,6 +11,7 @@
 #if PG_VERSION_NUM >= 160000
 extern "C" {
 #include "catalog/pg_proc_d.h"
+#include "parser/parse_relation.h"
 #include "varatt.h"
 }
 #endif
@@ -54,6 +55,59 @@ inline bool owns_database(Oid database, Oid user) {
     return object_ownercheck(DatabaseRelationId, database, user);
 #else
     return pg_database_ownercheck(database, user);
+#endif
+}
+
+/** CHECK constraints as the executor has compiled them; nullptr before it has. */
+inline ExprState**& compiled_checks(ResultRelInfo* target) {
+#if PG_VERSION_NUM >= 180000
+    return target->ri_CheckConstraintExprs;
+#else
+    return target->ri_ConstraintExprs;
+#endif
+}
+
+/** Makes the relation of `entry` the only one of the query, one that is inserted into. */
+inline void init_range_table(EState* state, RangeTblEntry* entry) {
+#if PG_VERSION_NUM >= 160000
+    List* permissions = NIL;
+    addRTEPermissionInfo(&permissions, entry);
+#endif
+#if PG_VERSION_NUM >= 180000
+    ExecInitRangeTable(state, list_make1(entry), permissions, bms_make_singleton(1));
+#elif PG_VERSION_NUM >= 160000
+    ExecInitRangeTable(state, list_make1(entry), permissions);
+#else
+    ExecInitRangeTable(state, list_make1(entry));
+#endif
+}
+
+/** Are the columns of a partition in another order than those of its parent? */
+inline bool needs_conversion(ResultRelInfo* partition, [[maybe_unused]] EState* state) {
+#if PG_VERSION_NUM >= 160000
+    return ExecGetRootToChildMap(partition, state) != nullptr;
+#else
+    return partition->ri_RootToPartitionMap != nullptr;
+#endif
+}
+
+/** Enters the row in the slot into the indexes. Those whose uniqueness is to be checked later are returned.
+ */
+inline List* insert_index_entries(ResultRelInfo* target, TupleTableSlot* slot, EState* state) {
+#if PG_VERSION_NUM >= 160000
+    return ExecInsertIndexTuples(target, slot, state, false, false, nullptr, NIL, false);
+#else
+    return ExecInsertIndexTuples(target, slot, state, false, false, nullptr, NIL);
+#endif
+}
+
+inline bool has_generated_columns(TupleDesc descriptor) {
+    const TupleConstr* constraints = descriptor->constr;
+#if PG_VERSION_NUM >= 180000
+    return constraints != nullptr &&
+           (constraints->has_generated_stored || constraints->has_generated_virtual);
+#else
+    return constraints != nullptr && constraints->has_generated_stored;
 #endif
 }
 

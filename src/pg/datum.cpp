@@ -200,6 +200,14 @@ void random_bytes(std::span<std::uint8_t> out) {
     }
 }
 
+Datum user_name(Oid user) {
+    return call([&] {
+        auto* name = static_cast<Name>(palloc0(NAMEDATALEN));
+        namestrcpy(name, GetUserNameFromId(user, false));
+        return NameGetDatum(name);
+    });
+}
+
 void throw_if_interrupted() {
     if (InterruptPending && (QueryCancelPending || ProcDiePending) && InterruptHoldoffCount == 0 &&
         CritSectionCount == 0) {

@@ -73,6 +73,9 @@ std::string iso_timestamp(TimestampTz timestamp);
 /** Strong random bytes (pg_strong_random), Failure when the source is not to be had. */
 void random_bytes(std::span<std::uint8_t> out);
 
+/** What a role is called, as a name. */
+Datum user_name(Oid user);
+
 /** For core's long computations: throws Interrupted when the session has been cancelled or terminated. */
 void throw_if_interrupted();
 

@@ -1,18 +1,32 @@
 #include "pg/owner_scope.h"
 
+#include <cstring>
+
 namespace apikey::pg {
+
+namespace {
+constexpr const char* pinned_path = "pg_catalog, pg_temp";
+}
 
 OwnerScope::OwnerScope(Oid owner) {
     call([&] {
         GetUserIdAndSecContext(&caller_, &security_context_);
+        // In another scope of this kind, or in a function that is SECURITY DEFINER for the same owner.
+        if (caller_ == owner && (security_context_ & SECURITY_LOCAL_USERID_CHANGE) != 0 &&
+            strcmp(namespace_search_path, pinned_path) == 0) {
+            return;
+        }
         settings_level_ = NewGUCNestLevel();
-        (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-                                GUC_ACTION_SAVE, true, 0, false);
+        (void)set_config_option("search_path", pinned_path, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+                                0, false);
         SetUserIdAndSecContext(owner, security_context_ | SECURITY_LOCAL_USERID_CHANGE);
     });
 }
 
 OwnerScope::~OwnerScope() {
+    if (settings_level_ == 0) {
+        return;
+    }
     SetUserIdAndSecContext(caller_, security_context_);
     try {
         call([&] { AtEOXact_GUC(false, settings_level_); });

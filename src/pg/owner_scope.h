@@ -28,7 +28,7 @@ class OwnerScope {
   private:
     Oid caller_ = InvalidOid;
     int security_context_ = 0;
-    int settings_level_ = 0;
+    int settings_level_ = 0;  ///< 0: it was all like that already
 };
 
 }  // namespace apikey::pg

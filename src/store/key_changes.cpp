@@ -1,7 +1,9 @@
 #include "pg/datum.h"
 #include "pg/failure.h"
 #include "pg/spi.h"
+#include "store/key_columns.h"
 #include "store/keys.h"
+#include "store/row_writer.h"
 
 /**
  * Changes of apikey.key. What must follow from them (withdrawals, audit events) is done by the table's
@@ -13,15 +15,15 @@ namespace apikey::store {
 namespace {
 
 /**
- * Runs a statement that writes a whole row, and puts two of its errors into words. A constraint that fails
+ * Writes a whole row, and puts two of its errors into words. A constraint that fails
  * quotes the row in its DETAIL, hashes and all, to the caller and to the log: the error goes on without it. A
  * reference that fails (trigger key_check_references) means that a role or signing key is newer than a
  * REPEATABLE READ snapshot, since we have read it: that is a serialization failure.
  */
-std::uint64_t run_row_statement(pg::Statement& statement, std::span<const pg::Parameter> parameters,
-                                pg::Visibility visibility) {
+template <typename Write>
+auto write_row(Write&& write) -> decltype(write()) {
     try {
-        return statement.run(parameters, visibility);
+        return write();
     } catch (const pg::Error& error) {
         switch (error.sqlstate()) {
             case ERRCODE_CHECK_VIOLATION:
@@ -38,6 +40,50 @@ std::uint64_t run_row_statement(pg::Statement& statement, std::span<const pg::Pa
     }
 }
 
+RowWriter writer("key", key_columns);
+
+/** The row that the statement of insert_key() makes, with what it leaves to defaults. False: it takes the
+ * statement. */
+bool insert_row(std::span<const pg::Parameter, 20> parameters, bool* inserted) {
+    using namespace key_column;
+    // In the order of the statement's columns.
+    static constexpr std::array<std::size_t, 20> places = {c_key_id,
+                                                           c_owner,
+                                                           c_role,
+                                                           c_issued_at,
+                                                           c_expires_at,
+                                                           c_name,
+                                                           c_format,
+                                                           c_environment,
+                                                           c_permissions,
+                                                           c_allowed_cidrs,
+                                                           c_metadata,
+                                                           c_ttl,
+                                                           c_kid,
+                                                           c_token_hash,
+                                                           c_token_salt,
+                                                           c_token_iterations,
+                                                           c_token_tag,
+                                                           c_master_key_fingerprint,
+                                                           c_idempotency_key,
+                                                           c_idempotency_digest};
+    std::array<Datum, column_count> values{};
+    std::array<bool, column_count> nulls;
+    nulls.fill(true);
+    const auto set = [&](std::size_t column, const pg::Parameter& parameter) {
+        values[column] = parameter.value;
+        nulls[column] = parameter.null;
+    };
+    for (std::size_t i = 0; i < places.size(); i++) {
+        set(places[i], parameters[i]);
+    }
+    set(c_generation, Int32GetDatum(1));
+    set(c_state, pg::text_datum("active"));
+    set(c_created_at, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+    set(c_created_by, pg::user_name(GetSessionUserId()));
+    return writer.insert(values, nulls, inserted);
+}
+
 }  // namespace
 
 void lock_key(const core::Uuid& key_id) {
@@ -48,7 +94,6 @@ void lock_key(const core::Uuid& key_id) {
 }
 
 bool insert_key(const NewKey& key) {
-    const pg::SpiSession spi;
     static pg::Statement statement(
         "INSERT INTO apikey.key (key_id, generation, owner, role, issued_at, expires_at, name, format, "
         "environment, permissions, allowed_cidrs, "
@@ -88,7 +133,15 @@ bool insert_key(const NewKey& key) {
         optional_text(key.idempotency_key),
         pg::Parameter::of(key.idempotency_key.has_value(), pg::bytes_datum(key.idempotency_digest)),
     };
-    return run_row_statement(statement, parameters, pg::Visibility::transaction) == 1;
+    return write_row([&] {
+        // Only a statement can wait for another session that uses the same idempotency key.
+        bool inserted = false;
+        if (!key.idempotency_key && insert_row(parameters, &inserted)) {
+            return inserted;
+        }
+        const pg::SpiSession spi;
+        return statement.run(parameters) == 1;
+    });
 }
 
 std::optional<core::Uuid> find_idempotent_key(std::string_view owner, std::string_view idempotency_key) {
@@ -126,7 +179,7 @@ void advance_generation(const core::Uuid& key_id, std::int32_t generation, const
         Int32GetDatum(static_cast<std::int32_t>(next.hash.iterations)),
         pg::bytes_datum(next.tag),
     };
-    if (run_row_statement(statement, parameters, pg::Visibility::latest) != 1) {
+    if (write_row([&] { return statement.run(parameters, pg::Visibility::latest); }) != 1) {
         throw pg::Failure(ERRCODE_T_R_SERIALIZATION_FAILURE,
                           "could not refresh the key due to a concurrent change", {},
                           "Try the transaction again.");

@@ -2,93 +2,21 @@
 
 #include "pg/datum.h"
 #include "pg/failure.h"
+#include "store/key_columns.h"
 #include "store/keys.h"
 #include "store/row_reader.h"
 
 namespace apikey::store {
+
+using namespace key_column;
+
 namespace {
-
-enum : std::size_t {
-    c_key_id,
-    c_generation,
-    c_owner,
-    c_role,
-    c_state,
-    c_issued_at,
-    c_expires_at,
-    c_environment,
-    c_token_hash,
-    c_previous_hash,
-    c_previous_expires_at,
-    c_previous_valid_until,
-    c_permissions,
-    c_allowed_cidrs,
-    c_rate_limit,
-    c_rate_window,
-    c_revoked_at,
-    c_revocation_reason,
-    c_disabled_at,
-    c_metadata,
-    head_count,
-    c_name = head_count,
-    c_format,
-    c_ttl,
-    c_kid,
-    c_token_salt,
-    c_token_iterations,
-    c_token_tag,
-    c_previous_kid,
-    c_previous_salt,
-    c_previous_iterations,
-    c_previous_tag,
-    c_master_key_fingerprint,
-    c_idempotency_key,
-    c_idempotency_digest,
-    column_count
-};
-
-constexpr std::array<Column, column_count> columns = {{
-    {"key_id", UUIDOID},
-    {"generation", INT4OID},
-    {"owner", TEXTOID},
-    {"role", TEXTOID},
-    {"state", TEXTOID},
-    {"issued_at", TIMESTAMPTZOID},
-    {"expires_at", TIMESTAMPTZOID},
-    {"environment", TEXTOID},
-    {"token_hash", BYTEAOID},
-    {"previous_hash", BYTEAOID},
-    {"previous_expires_at", TIMESTAMPTZOID},
-    {"previous_valid_until", TIMESTAMPTZOID},
-    {"permissions", TEXTARRAYOID},
-    {"allowed_cidrs", CIDRARRAYOID},
-    {"rate_limit", INT8OID},
-    {"rate_window", INTERVALOID},
-    {"revoked_at", TIMESTAMPTZOID},
-    {"revocation_reason", TEXTOID},
-    {"disabled_at", TIMESTAMPTZOID},
-    {"metadata", JSONBOID},
-    {"name", TEXTOID},
-    {"format", TEXTOID},
-    {"ttl", INTERVALOID},
-    {"kid", TEXTOID},
-    {"token_salt", BYTEAOID},
-    {"token_iterations", INT4OID},
-    {"token_tag", BYTEAOID},
-    {"previous_kid", TEXTOID},
-    {"previous_salt", BYTEAOID},
-    {"previous_iterations", INT4OID},
-    {"previous_tag", BYTEAOID},
-    {"master_key_fingerprint", BYTEAOID},
-    {"idempotency_key", TEXTOID},
-    {"idempotency_digest", BYTEAOID},
-}};
 
 bool is_key(const char* column, Datum key) {
     return memcmp(column, DatumGetUUIDP(key)->data, UUID_LEN) == 0;
 }
 
-Table table("key", columns, F_UUID_EQ, is_key);
+Table table("key", key_columns, F_UUID_EQ, is_key);
 
 /** An unknown state, written past the constraint, must not pass for active. */
 core::KeyState state_from_text(std::string_view text) {
@@ -204,6 +132,31 @@ std::optional<KeyRow> find_key(Snapshot snapshot, const core::Uuid& key_id) {
     key.master_key_fingerprint = row.bytes(c_master_key_fingerprint);
     key.idempotency_digest = row.bytes(c_idempotency_digest);
     return key;
+}
+
+std::optional<core::ByteView> newest_fingerprint(Snapshot snapshot) {
+    Values<column_count> row;
+    if (!table.find_last(snapshot, row.values, row.nulls)) {
+        return std::nullopt;
+    }
+    return row.bytes(c_master_key_fingerprint);
+}
+
+void require_key_table(Relation relation) {
+    pg::call([&] {
+        static Oid known = InvalidOid;
+        static std::uint64_t known_at = 0;
+        if (RelationGetRelid(relation) == known && known_at == relation_changes()) {
+            return;
+        }
+        if (RelationGetRelid(relation) != table_oid("key")) {
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("this trigger function is for apikey.key only")));
+        }
+        verify_columns(relation, "key", key_columns);
+        known = RelationGetRelid(relation);
+        known_at = relation_changes();
+    });
 }
 
 Oid tables_owner() {

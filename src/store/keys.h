@@ -62,6 +62,9 @@ struct KeyRow : KeyHead {
 
 std::optional<KeyRow> find_key(Snapshot snapshot, const core::Uuid& key_id);
 
+/** Under which master key the newest key was made, by key_id; nullopt when there is no key. */
+std::optional<core::ByteView> newest_fingerprint(Snapshot snapshot);
+
 /**
  * As find_key, faster; `hint` (row_reader.h) is where the row was last seen, and becomes where it is. nullptr
  * when there is no such key; else good until this is called again.
@@ -125,6 +128,9 @@ std::uint64_t revoke_keys_of_owner(std::string_view owner, std::string_view reas
 bool disable_key(const core::Uuid& key_id, std::optional<std::string_view> reason);
 /** disabled → active; false when it was not disabled. As the owner of the tables. */
 bool enable_key(const core::Uuid& key_id);
+
+/** Error (55000) when this is another table than apikey.key, or one of another shape. */
+void require_key_table(Relation relation);
 
 /** Whom the tables of the extension belong to. */
 Oid tables_owner();

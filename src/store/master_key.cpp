@@ -12,7 +12,10 @@
 #include "pg/failure.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
+#include "store/keys.h"
 #include "store/master_key.h"
+#include "store/signing_keys.h"
+#include "store/snapshot.h"
 
 namespace apikey::store {
 namespace {
@@ -247,15 +250,13 @@ const core::MasterKeys& require_or_create_master_key() {
 }
 
 bool is_database_master_key(const core::MasterKeys& keys) {
-    const pg::SpiSession spi;
-    static pg::Statement statement(
-        "SELECT coalesce((SELECT s.master_key_fingerprint = $1 FROM apikey.signing_key s WHERE s.state = "
-        "'active'), "
-        "(SELECT k.master_key_fingerprint = $1 FROM apikey.key k ORDER BY k.key_id DESC LIMIT 1), true)",
-        BYTEAOID);
-    const std::array<pg::Parameter, 1> parameters = {pg::bytes_datum(keys.fingerprint)};
-    statement.run(parameters, pg::Visibility::latest);
-    return DatumGetBool(pg::result_value(0, 1).value());
+    if (const auto answer = active_key_is_under(keys)) {
+        return *answer;
+    }
+    pg::call([] { CommandCounterIncrement(); });
+    const LatestSnapshot snapshot;
+    const auto newest = newest_fingerprint(snapshot);
+    return !newest || std::ranges::equal(*newest, keys.fingerprint);
 }
 
 void require_database_master_key(const core::MasterKeys& keys) {

@@ -117,6 +117,13 @@ std::optional<RoleRow> find_role(const LatestSnapshot& snapshot, std::string_vie
     return row;
 }
 
+bool lock_role(std::string_view name) {
+    const TransactionSnapshot snapshot;
+    std::array<Datum, 1> value{};
+    std::array<bool, 1> null{};
+    return table.lock_key_share(snapshot, pg::text_datum(name), value, null);
+}
+
 RoleRow require_role(const LatestSnapshot& snapshot, std::string_view spelling) {
     const std::string name = core::normalize_role_name(spelling);
     if (core::is_valid_role_name(name)) {

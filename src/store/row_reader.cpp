@@ -63,20 +63,34 @@ HeapTuple copy_tuple(HeapTuple tuple, std::span<char> room) {
 }  // namespace
 
 // All of these are called inside pg::call(): no destructors here.
-void Table::verify(Relation relation) const {
-    const TupleDesc descriptor = RelationGetDescr(relation);
-    static_assert(max_columns <= MaxHeapAttributeNumber);
-    if (columns_.size() > max_columns) {
-        elog(ERROR, "apikey.%s has more columns than this library can read", name_);
+std::uint64_t relation_changes() {
+    if (!callback_registered) {
+        CacheRegisterRelcacheCallback(count_relcache_change, 0);
+        callback_registered = true;
     }
-    for (std::size_t i = 0; i < columns_.size(); i++) {
+    return relcache_changes;
+}
+
+Oid table_oid(const char* name) {
+    const Oid schema = get_namespace_oid("apikey", true);
+    const Oid oid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+    if (!OidIsValid(oid)) {
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table apikey.%s does not exist", name),
+                        errhint("Run CREATE EXTENSION apikey in this database.")));
+    }
+    return oid;
+}
+
+void verify_columns(Relation relation, const char* name, std::span<const Column> columns) {
+    const TupleDesc descriptor = RelationGetDescr(relation);
+    for (std::size_t i = 0; i < columns.size(); i++) {
         if (static_cast<int>(i) >= descriptor->natts || TupleDescAttr(descriptor, i)->attisdropped ||
-            strcmp(NameStr(TupleDescAttr(descriptor, i)->attname), columns_[i].name) != 0 ||
-            TupleDescAttr(descriptor, i)->atttypid != columns_[i].type) {
+            strcmp(NameStr(TupleDescAttr(descriptor, i)->attname), columns[i].name) != 0 ||
+            TupleDescAttr(descriptor, i)->atttypid != columns[i].type) {
             ereport(ERROR,
                     (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                     errmsg("table apikey.%s has another shape than this library expects", name_),
-                     errdetail("Column %d should be \"%s\".", static_cast<int>(i) + 1, columns_[i].name),
+                     errmsg("table apikey.%s has another shape than this library expects", name),
+                     errdetail("Column %d should be \"%s\".", static_cast<int>(i) + 1, columns[i].name),
                      errhint("Run ALTER EXTENSION apikey UPDATE, and restart the server after an upgrade of "
                              "the package.")));
         }
@@ -87,29 +101,25 @@ bool Table::is_known() const {
     return OidIsValid(verified_) && verified_at_ == relcache_changes;
 }
 
-Relation Table::open() {
-    if (!callback_registered) {
-        CacheRegisterRelcacheCallback(count_relcache_change, 0);
-        callback_registered = true;
-    }
+Relation Table::open(LOCKMODE mode) {
+    (void)relation_changes();
     if (is_known()) {
         // Locking may bring the news that the table is another by now, or none.
-        Relation relation = try_table_open(verified_, AccessShareLock);
+        Relation relation = try_table_open(verified_, mode);
         if (relation != nullptr && is_known()) {
             return relation;
         }
         if (relation != nullptr) {
-            table_close(relation, AccessShareLock);
+            table_close(relation, mode);
         }
     }
-    const Oid schema = get_namespace_oid("apikey", true);
-    const Oid oid = OidIsValid(schema) ? get_relname_relid(name_, schema) : InvalidOid;
-    if (!OidIsValid(oid)) {
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table apikey.%s does not exist", name_),
-                        errhint("Run CREATE EXTENSION apikey in this database.")));
+    const Oid oid = table_oid(name_);
+    Relation relation = table_open(oid, mode);
+    static_assert(max_columns <= MaxHeapAttributeNumber);
+    if (columns_.size() > max_columns) {
+        elog(ERROR, "apikey.%s has more columns than this library can read", name_);
     }
-    Relation relation = table_open(oid, AccessShareLock);
-    verify(relation);
+    verify_columns(relation, name_, columns_);
     if (descriptor_ != nullptr) {
         FreeTupleDesc(descriptor_);
         descriptor_ = nullptr;
@@ -225,6 +235,21 @@ void Table::take_apart(HeapTuple tuple, std::span<Datum> values, std::span<bool>
     }
 }
 
+/** True when there was something to detoast. */
+bool Table::detoast(std::span<Datum> values, std::span<const bool> nulls) const {
+    bool any = false;
+    for (std::size_t i = 0; i < values.size(); i++) {
+        if (!nulls[i] && places_[i].length == -1) {
+            const auto* value = DatumGetPointer(values[i]);
+            if (VARATT_IS_COMPRESSED(value) || VARATT_IS_EXTERNAL(value)) {
+                values[i] = PointerGetDatum(PG_DETOAST_DATUM(values[i]));
+                any = true;
+            }
+        }
+    }
+    return any;
+}
+
 Table::Found Table::find(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values,
                          std::span<bool> nulls, std::span<char> room) {
     return pg::call([&] {
@@ -246,20 +271,84 @@ Table::Found Table::find(Snapshot snapshot, Datum key, RowHint& hint, std::span<
         if (tuple != nullptr) {
             found = reinterpret_cast<char*>(tuple) == room.data() ? Found::in_room : Found::in_context;
             take_apart(tuple, values, nulls);
-            for (std::size_t i = 0; i < values.size(); i++) {
-                if (!nulls[i] && places_[i].length == -1) {
-                    const auto* value = DatumGetPointer(values[i]);
-                    if (VARATT_IS_COMPRESSED(value) || VARATT_IS_EXTERNAL(value)) {
-                        values[i] = PointerGetDatum(PG_DETOAST_DATUM(values[i]));
-                        found = Found::in_context;
-                    }
-                }
+            if (detoast(values, nulls)) {
+                found = Found::in_context;
             }
         }
         if (relation != nullptr) {
             table_close(relation, AccessShareLock);
         }
         return found;
+    });
+}
+
+bool Table::find_last(Snapshot snapshot, std::span<Datum> values, std::span<bool> nulls) {
+    return pg::call([&] {
+        Relation relation = open();
+        Relation index = index_open(pg::primary_key_index(relation), AccessShareLock);
+        SysScanDesc scan = systable_beginscan_ordered(relation, index, snapshot, 0, nullptr);
+        HeapTuple tuple = systable_getnext_ordered(scan, BackwardScanDirection);
+        const bool found = HeapTupleIsValid(tuple);
+        if (found) {
+            take_apart(heap_copytuple(tuple), values, nulls);
+            detoast(values, nulls);
+        }
+        systable_endscan_ordered(scan);
+        index_close(index, AccessShareLock);
+        table_close(relation, AccessShareLock);
+        return found;
+    });
+}
+
+bool Table::is_untouched() {
+    return pg::call([&] {
+        Relation relation = open();
+        const bool untouched = RelationGetNumberOfBlocks(relation) == 0;
+        table_close(relation, AccessShareLock);
+        return untouched;
+    });
+}
+
+bool Table::lock_key_share(Snapshot snapshot, Datum key, std::span<Datum> values, std::span<bool> nulls,
+                           Accept accept) {
+    return pg::call([&] {
+        Relation relation = open(RowShareLock);
+        RowHint hint = 0;
+        HeapTuple tuple = search(relation, snapshot, key, hint, {});
+        bool locked = false;
+        if (tuple != nullptr) {
+            take_apart(tuple, values, nulls);
+            detoast(values, nulls);
+            if (accept == nullptr || accept(values)) {
+                TupleTableSlot* slot = table_slot_create(relation, nullptr);
+                TM_FailureData failure;
+                // What nodeLockRows.c does.
+                const std::uint8_t flags =
+                    TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS |
+                    (IsolationUsesXactSnapshot() ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION);
+                const TM_Result result =
+                    table_tuple_lock(relation, &tuple->t_self, snapshot, slot, GetCurrentCommandId(false),
+                                     LockTupleKeyShare, LockWaitBlock, flags, &failure);
+                if (IsolationUsesXactSnapshot() && (result == TM_Updated || result == TM_Deleted)) {
+                    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                                    errmsg("could not serialize access due to concurrent update")));
+                }
+                if (result != TM_Ok && result != TM_Deleted && result != TM_SelfModified) {
+                    elog(ERROR, "could not lock a row of apikey.%s: %d", name_, static_cast<int>(result));
+                }
+                locked = result == TM_Ok;
+                if (locked && failure.traversed) {
+                    // It was changed meanwhile: this is what it is now.
+                    take_apart(ExecCopySlotHeapTuple(slot), values, nulls);
+                    detoast(values, nulls);
+                    locked =
+                        is_key_(DatumGetPointer(values[0]), key) && (accept == nullptr || accept(values));
+                }
+                ExecDropSingleTupleTableSlot(slot);
+            }
+        }
+        table_close(relation, NoLock);
+        return locked;
     });
 }
 

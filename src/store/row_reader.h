@@ -20,6 +20,16 @@ struct Column {
  */
 using RowHint = std::uint64_t;
 
+/** Grows whenever any relation's definition changes: then what is known of a table is looked at again. For
+ * use inside pg::call(), as the next two are. */
+std::uint64_t relation_changes();
+
+/** The table apikey.<name>; an error (42P01) when there is none. */
+Oid table_oid(const char* name);
+
+/** An error (55000) when the table's first columns are not these. */
+void verify_columns(Relation relation, const char* name, std::span<const Column> columns);
+
 /**
  * A table whose columns this library knows by number. On first use, and again after the table has changed,
  * the columns are compared with `columns`; a difference is an error (55000) that asks for ALTER EXTENSION
@@ -46,17 +56,35 @@ class Table {
     Found find(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values, std::span<bool> nulls,
                std::span<char> room = {});
 
+    /** The row with the greatest key. False when there is none. Values as find() has them in the current
+     * memory context. */
+    bool find_last(Snapshot snapshot, std::span<Datum> values, std::span<bool> nulls);
+
+    /** Was nothing ever written into it? */
+    bool is_untouched();
+
+    /**
+     * Locks the row with this key FOR KEY SHARE until the end of the transaction, as a foreign key does: it
+     * can be edited meanwhile, but neither deleted nor given another key. Reads what `snapshot` shows, and
+     * waits for and follows a concurrent change as SELECT … FOR KEY SHARE does: in transactions that keep
+     * their snapshot that is a serialization failure (40001). False: no such row, or `accept` did not take
+     * it; `values` is the row as it was locked, detoasted, in the current memory context.
+     */
+    using Accept = bool (*)(std::span<const Datum> values);
+    bool lock_key_share(Snapshot snapshot, Datum key, std::span<Datum> values, std::span<bool> nulls,
+                        Accept accept = nullptr);
+
     /** Who owns the table, and so the extension's data. */
     Oid owner();
 
   private:
-    Relation open();
-    void verify(Relation relation) const;
+    Relation open(LOCKMODE mode = AccessShareLock);
     HeapTuple peek(Snapshot snapshot, Datum key, RowHint hint, std::span<char> room) const;
     HeapTuple search(Relation relation, Snapshot snapshot, Datum key, RowHint& hint,
                      std::span<char> room) const;
     bool is_known() const;
     void take_apart(HeapTuple tuple, std::span<Datum> values, std::span<bool> nulls) const;
+    bool detoast(std::span<Datum> values, std::span<const bool> nulls) const;
 
     /** How a column lies in a row: what taking one apart needs of its descriptor, which is spread over a
      * cache line for each column. */

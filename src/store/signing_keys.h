@@ -20,6 +20,13 @@ struct SigningKeyRow {
 
 std::optional<SigningKeyRow> find_signing_key(Snapshot snapshot, std::string_view kid);
 
+/** Locks the signing key FOR KEY SHARE until the end of the transaction, which sees it with its own snapshot:
+ * nobody retires or deletes it. False when there is none of this name. */
+bool lock_signing_key(std::string_view kid);
+
+/** Was the key in use made under `keys`? nullopt when none is in use. Call as the owner of the tables. */
+std::optional<bool> active_key_is_under(const core::MasterKeys& keys);
+
 /**
  * The key that verifies what `row` signed. Kept for the session: making one costs more than looking it up.
  * nullptr when it takes the master key (HS256) and `keys` is null or not the one it was sealed under, or when

@@ -53,4 +53,25 @@ class LatestSnapshot {
     bool registered_ = false;
 };
 
+/** What a statement of this transaction would see now: the latest rows too in READ COMMITTED, else those of
+ * the transaction's snapshot. What this command has done so far is included. Good for the length of the
+ * scope. */
+class TransactionSnapshot {
+  public:
+    TransactionSnapshot() {
+        snapshot_ = pg::call([] {
+            CommandCounterIncrement();
+            return RegisterSnapshot(GetTransactionSnapshot());
+        });
+    }
+    TransactionSnapshot(const TransactionSnapshot&) = delete;
+    TransactionSnapshot& operator=(const TransactionSnapshot&) = delete;
+    ~TransactionSnapshot() { UnregisterSnapshot(snapshot_); }
+
+    operator Snapshot() const noexcept { return snapshot_; }
+
+  private:
+    Snapshot snapshot_ = nullptr;
+};
+
 }  // namespace apikey::store

@@ -8,7 +8,9 @@ from lib.report import Section
 
 CLIENTS = 8
 MOST = 1_000_000_000
-WINDOW_US = 60_000_000
+WINDOW_S = 60
+GCRA = "GCRA script in Redis, EVALSHA"
+BARE_GCRA = "GCRA script in Redis that answers 0 or 1 only, EVALSHA"
 
 
 def run(bench):
@@ -17,12 +19,16 @@ def run(bench):
     bench.fixture.warm("jwt_unlimited", 1)
     tokens = {"jwt": bench.fixture.token("jwt"), "unlimited": bench.fixture.token("jwt_unlimited")}
     with Redis() as redis:
-        script = prepare_gcra(redis)
+        full = (load(redis, "gcra_answer.lua"), str(MOST), str(MOST), str(WINDOW_S), "1")
+        bare = (load(redis, "gcra.lua"), str(MOST), str(WINDOW_S * 1_000_000), "1")
+        check_full(redis, full[0])
+        check_bare(redis, bare[0])
         scripts = {
             "check_token, with a limit": "SELECT apikey.check_token(:jwt)",
             "check_token, without": "SELECT apikey.check_token(:unlimited)",
             "UPDATE of a row": f"SELECT bench.sql_limit('key 1', {MOST})",
-            "GCRA script in Redis, EVALSHA": lambda seconds: gcra_rate(redis, script, seconds),
+            GCRA: lambda seconds: gcra_rate(redis, seconds, *full),
+            BARE_GCRA: lambda seconds: gcra_rate(redis, seconds, *bare),
         }
         found = pgbench.throughput(scripts, CLIENTS, bench.short_seconds, bench.rounds, tokens)
     section.table(("limiter", "per second, median", "lowest", "highest"),
@@ -30,24 +36,37 @@ def run(bench):
     limited = stats.median(found["check_token, with a limit"])
     section.ratio("with a limit ÷ without", limited / stats.median(found["check_token, without"]), at_least=0.9)
     section.ratio("check_token ÷ UPDATE of a row", limited / stats.median(found["UPDATE of a row"]), at_least=20)
-    section.ratio("check_token ÷ GCRA in Redis", limited / stats.median(found["GCRA script in Redis, EVALSHA"]), at_least=2)
+    section.ratio("check_token ÷ GCRA in Redis", limited / stats.median(found[GCRA]), at_least=2)
+    section.ratio("check_token ÷ GCRA in Redis that answers 0 or 1 only", limited / stats.median(found[BARE_GCRA]))
     section.note("The limit is never reached. check_token decides whether the key is good as well; the other two only count.")
     return section
 
 
-def prepare_gcra(redis):
-    """Loads the script, and sees that it counts: the third of two is refused."""
-    with open("bench/lua/gcra.lua", encoding="utf-8") as text:
-        script = redis.command("SCRIPT", "LOAD", text.read())
-    admitted = [redis.command("EVALSHA", script, "1", "try", "2", str(WINDOW_US), "1") for _ in range(3)]
+def load(redis, name):
+    with open(f"bench/lua/{name}", encoding="utf-8") as text:
+        return redis.command("SCRIPT", "LOAD", text.read())
+
+
+def check_bare(redis, script):
+    """The third of two is refused."""
+    admitted = [redis.command("EVALSHA", script, "1", "try", "2", str(WINDOW_S * 1_000_000), "1") for _ in range(3)]
     if admitted != ["1", "1", "0"]:
         raise RuntimeError(f"the script in Redis admits {admitted} of three with a limit of two")
-    return script
 
 
-def gcra_rate(redis, script, seconds):
+def check_full(redis, script):
+    """The third of two is refused, and the answers say what is left, and when to come again: a place is free after half of the window."""
+    for allowed, remaining, retry_after, reset_after in ((1, 1, -1, WINDOW_S / 2), (1, 0, -1, WINDOW_S), (0, 0, WINDOW_S / 2, WINDOW_S)):
+        found = redis.command("EVALSHA", script, "1", "try in full", "2", "2", str(WINDOW_S), "1").split()
+        # The clock goes on between two requests.
+        late = [abs(float(value) - wanted) for value, wanted in zip(found[2:], (retry_after, reset_after))]
+        if found[:2] != [str(allowed), str(remaining)] or len(late) != 2 or max(late) > 10:
+            raise RuntimeError(f"the script in Redis answers {found} and not {allowed}, {remaining}, {retry_after}, {reset_after}")
+
+
+def gcra_rate(redis, seconds, script, *limit):
     """The better of one thread and of as many as pgbench has, for about this long."""
-    arguments = ("EVALSHA", script, "1", "key", str(MOST), str(WINDOW_US), "1")
+    arguments = ("EVALSHA", script, "1", f"key of {script}", *limit)
     guess = redis.rate(CLIENTS, 1, 5_000, *arguments)
     requests = max(1_000, int(guess * seconds / 2))
     return max(redis.rate(CLIENTS, threads, requests, *arguments) for threads in (1, min(CLIENTS, os.cpu_count())))

@@ -17,6 +17,8 @@ CREATE FUNCTION bench.nop_validate(token text, permission text DEFAULT NULL, cli
     RETURNS apikey.verdict LANGUAGE c VOLATILE PARALLEL UNSAFE AS :'module', 'bench_nop_validate';
 CREATE FUNCTION bench.openssl_verify(public_key bytea, input bytea, signature bytea)
     RETURNS boolean LANGUAGE c STRICT AS :'module', 'bench_openssl_verify';
+CREATE FUNCTION bench.openssl_sign(input bytea)
+    RETURNS bytea LANGUAGE c STRICT AS :'module', 'bench_openssl_sign';
 CREATE FUNCTION bench.openssl_pbkdf2(password bytea, salt bytea, iterations integer)
     RETURNS bytea LANGUAGE c STRICT AS :'module', 'bench_openssl_pbkdf2';
 CREATE FUNCTION bench.own_pbkdf2(password bytea, salt bytea, iterations integer)

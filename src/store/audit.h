@@ -1,0 +1,19 @@
+#pragma once
+
+#include "pg/guard.h"
+
+namespace apikey::store {
+
+/** An event of a key, as it is written to apikey.audit_event. Who, when and from where is added. */
+struct KeyEvent {
+    const char* event;
+    Datum key_id;
+    std::int32_t generation;
+    Datum owner;   ///< text
+    Datum detail;  ///< jsonb
+};
+
+/** Call as the owner of the tables. */
+void write_audit_event(const KeyEvent& event);
+
+}  // namespace apikey::store

@@ -1,0 +1,92 @@
+#pragma once
+
+#include "store/row_reader.h"
+
+/** The columns of apikey.key, in their order. Those of `head_count` are what every validation reads. */
+namespace apikey::store {
+
+namespace key_column {
+enum : std::size_t {
+    c_key_id,
+    c_generation,
+    c_owner,
+    c_role,
+    c_state,
+    c_issued_at,
+    c_expires_at,
+    c_environment,
+    c_token_hash,
+    c_previous_hash,
+    c_previous_expires_at,
+    c_previous_valid_until,
+    c_permissions,
+    c_allowed_cidrs,
+    c_rate_limit,
+    c_rate_window,
+    c_revoked_at,
+    c_revocation_reason,
+    c_disabled_at,
+    c_metadata,
+    head_count,
+    c_name = head_count,
+    c_format,
+    c_ttl,
+    c_kid,
+    c_token_salt,
+    c_token_iterations,
+    c_token_tag,
+    c_previous_kid,
+    c_previous_salt,
+    c_previous_iterations,
+    c_previous_tag,
+    c_master_key_fingerprint,
+    c_idempotency_key,
+    c_idempotency_digest,
+    c_disabled_reason,
+    c_created_at,
+    c_created_by,
+    column_count
+};
+}  // namespace key_column
+
+inline constexpr std::array<Column, key_column::column_count> key_columns = {{
+    {"key_id", UUIDOID},
+    {"generation", INT4OID},
+    {"owner", TEXTOID},
+    {"role", TEXTOID},
+    {"state", TEXTOID},
+    {"issued_at", TIMESTAMPTZOID},
+    {"expires_at", TIMESTAMPTZOID},
+    {"environment", TEXTOID},
+    {"token_hash", BYTEAOID},
+    {"previous_hash", BYTEAOID},
+    {"previous_expires_at", TIMESTAMPTZOID},
+    {"previous_valid_until", TIMESTAMPTZOID},
+    {"permissions", TEXTARRAYOID},
+    {"allowed_cidrs", CIDRARRAYOID},
+    {"rate_limit", INT8OID},
+    {"rate_window", INTERVALOID},
+    {"revoked_at", TIMESTAMPTZOID},
+    {"revocation_reason", TEXTOID},
+    {"disabled_at", TIMESTAMPTZOID},
+    {"metadata", JSONBOID},
+    {"name", TEXTOID},
+    {"format", TEXTOID},
+    {"ttl", INTERVALOID},
+    {"kid", TEXTOID},
+    {"token_salt", BYTEAOID},
+    {"token_iterations", INT4OID},
+    {"token_tag", BYTEAOID},
+    {"previous_kid", TEXTOID},
+    {"previous_salt", BYTEAOID},
+    {"previous_iterations", INT4OID},
+    {"previous_tag", BYTEAOID},
+    {"master_key_fingerprint", BYTEAOID},
+    {"idempotency_key", TEXTOID},
+    {"idempotency_digest", BYTEAOID},
+    {"disabled_reason", TEXTOID},
+    {"created_at", TIMESTAMPTZOID},
+    {"created_by", NAMEOID},
+}};
+
+}  // namespace apikey::store
