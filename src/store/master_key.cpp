@@ -242,7 +242,10 @@ const core::MasterKeys& require_master_key() {
 }
 
 const core::MasterKeys& require_or_create_master_key() {
-    if (!read_file() && session().result.state == MasterKeyState::missing && !RecoveryInProgress() &&
+    if (read_file()) {
+        return session().keys;
+    }
+    if (session().result.state == MasterKeyState::missing && !RecoveryInProgress() &&
         database_holds_no_keys()) {
         create_file();
     }

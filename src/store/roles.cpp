@@ -121,7 +121,7 @@ bool lock_role(std::string_view name) {
     const TransactionSnapshot snapshot;
     std::array<Datum, 1> value{};
     std::array<bool, 1> null{};
-    return table.lock_key_share(snapshot, pg::text_datum(name), value, null);
+    return table.lock_key_share(snapshot, pg::text_datum(name), known_role(name).hint, value, null);
 }
 
 RoleRow require_role(const LatestSnapshot& snapshot, std::string_view spelling) {

@@ -309,12 +309,14 @@ bool Table::is_untouched() {
     });
 }
 
-bool Table::lock_key_share(Snapshot snapshot, Datum key, std::span<Datum> values, std::span<bool> nulls,
-                           Accept accept) {
+bool Table::lock_key_share(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values,
+                           std::span<bool> nulls, Accept accept) {
     return pg::call([&] {
         Relation relation = open(RowShareLock);
-        RowHint hint = 0;
-        HeapTuple tuple = search(relation, snapshot, key, hint, {});
+        HeapTuple tuple = peek(snapshot, key, hint, {});
+        if (tuple == nullptr) {
+            tuple = search(relation, snapshot, key, hint, {});
+        }
         bool locked = false;
         if (tuple != nullptr) {
             take_apart(tuple, values, nulls);

@@ -71,8 +71,8 @@ class Table {
      * it; `values` is the row as it was locked, detoasted, in the current memory context.
      */
     using Accept = bool (*)(std::span<const Datum> values);
-    bool lock_key_share(Snapshot snapshot, Datum key, std::span<Datum> values, std::span<bool> nulls,
-                        Accept accept = nullptr);
+    bool lock_key_share(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values,
+                        std::span<bool> nulls, Accept accept = nullptr);
 
     /** Who owns the table, and so the extension's data. */
     Oid owner();

@@ -125,6 +125,9 @@ SigningKeyRow row_from_values(std::span<const Datum, column_count> values,
     return row;
 }
 
+/** Where the signing key was that was asked for last: it is the same one most of the time. */
+RowHint last_seen = 0;
+
 /** The key that was in use when this session last looked, to look at first: by its primary key, which takes
  * no plan. There is only one in use. */
 std::string& last_active_kid() {
@@ -144,7 +147,8 @@ std::optional<SigningKeyRow> lock_last_active() {
     const LatestSnapshot snapshot;
     std::array<Datum, column_count> values{};
     std::array<bool, column_count> nulls{};
-    if (!table.lock_key_share(snapshot, pg::text_datum(last_active_kid()), values, nulls, is_active)) {
+    if (!table.lock_key_share(snapshot, pg::text_datum(last_active_kid()), last_seen, values, nulls,
+                              is_active)) {
         return std::nullopt;
     }
     return row_from_values(values, nulls);
@@ -231,8 +235,7 @@ void lock_signing_keys() {
 std::optional<SigningKeyRow> find_signing_key(Snapshot snapshot, std::string_view kid) {
     std::array<Datum, column_count> values{};
     std::array<bool, column_count> nulls{};
-    RowHint hint = 0;
-    if (table.find(snapshot, pg::text_datum(kid), hint, values, nulls) == Table::Found::nothing) {
+    if (table.find(snapshot, pg::text_datum(kid), last_seen, values, nulls) == Table::Found::nothing) {
         return std::nullopt;
     }
     return row_from_values(values, nulls);
@@ -242,7 +245,7 @@ bool lock_signing_key(std::string_view kid) {
     const TransactionSnapshot snapshot;
     std::array<Datum, 1> value{};
     std::array<bool, 1> null{};
-    return table.lock_key_share(snapshot, pg::text_datum(kid), value, null);
+    return table.lock_key_share(snapshot, pg::text_datum(kid), last_seen, value, null);
 }
 
 std::optional<bool> active_key_is_under(const core::MasterKeys& keys) {

@@ -1,12 +1,12 @@
 -- The generic cell rate algorithm with the answer that rate limiting libraries give: {allowed, remaining, retry_after, reset_after}.
 -- KEYS[1]: whose requests; ARGV: burst, rate, in how many seconds, the cost of this one. Of {allowed, remaining} each is a number of
 -- requests; the times are seconds, as texts, since Redis makes integers of a script's numbers; -1: no need to wait.
--- One value a key, the theoretical arrival time in microseconds, which expires by itself.
+-- One value a key, the theoretical arrival time, which expires by itself: in microseconds since 2026, so that a double holds fractions of them.
 local step = tonumber(ARGV[3]) * 1000000 / tonumber(ARGV[2])
 local width = step * tonumber(ARGV[1])
 local cost = tonumber(ARGV[4])
 local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local now = (tonumber(time[1]) - 1767225600) * 1000000 + tonumber(time[2])
 local arrival = math.max(now, tonumber(redis.call('GET', KEYS[1]) or now))
 local next_arrival = arrival + step * cost
 local spare = now + width - next_arrival
