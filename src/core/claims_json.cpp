@@ -56,6 +56,15 @@ bool parse_jti(std::string_view jti, Claims& claims) {
     return true;
 }
 
+bool is_valid_time(std::uint64_t time) {
+    return time <= static_cast<std::uint64_t>(max_numeric_date);
+}
+
+bool is_valid_nonce(std::string_view text) {
+    const std::optional<Bytes> nonce = base64url_decode(text);
+    return nonce && nonce->size() == nonce_size;
+}
+
 /** One claim into `claims`; false when its name is unknown or its value wrong. */
 bool read_claim(const JsonMember& member, Claims& claims, std::string& why) {
     const std::string* text = member.value.string();
@@ -77,7 +86,7 @@ bool read_claim(const JsonMember& member, Claims& claims, std::string& why) {
                                          [&](const TimeClaim& claim) { return claim.name == member.name; });
     if (time_claim != time_claims.end()) {
         const std::uint64_t* time = member.value.unsigned_integer();
-        if (time == nullptr || *time > static_cast<std::uint64_t>(max_numeric_date)) {
+        if (time == nullptr || !is_valid_time(*time)) {
             why = "a time is not a whole number of seconds from 1970 to 9999";
             return false;
         }
@@ -143,8 +152,7 @@ std::optional<Claims> parse_claims(std::string_view json, std::string& why) {
         why = "env is not 1 to 16 characters of [a-z0-9]";
         return std::nullopt;
     }
-    const std::optional<Bytes> nonce = base64url_decode(claims.nonce);
-    if (!nonce || nonce->size() != nonce_size) {
+    if (!is_valid_nonce(claims.nonce)) {
         why = "nonce is not 16 bytes in base64url";
         return std::nullopt;
     }
@@ -165,6 +173,21 @@ std::string write_claims(const Claims& claims) {
     append_text(json, "nonce", claims.nonce);
     json += '}';
     return json;
+}
+
+bool is_plain(const Claims& claims) {
+    const auto is_plain_character = [](char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; };
+    const bool texts = std::ranges::all_of(text_claims, [&](const TextClaim& claim) {
+        const std::string& text = claims.*claim.text;
+        return (!claim.required || !text.empty()) && std::ranges::all_of(text, is_plain_character);
+    });
+    // A negative time is none as an unsigned one either.
+    const bool times = std::ranges::all_of(time_claims, [&](const TimeClaim& claim) {
+        return is_valid_time(static_cast<std::uint64_t>(claims.*claim.time));
+    });
+    return texts && times && claims.generation >= 1 &&
+           (claims.environment.empty() || is_valid_environment(claims.environment)) &&
+           is_valid_nonce(claims.nonce);
 }
 
 }  // namespace apikey::core

@@ -23,4 +23,10 @@ std::optional<Claims> parse_claims(std::string_view json, std::string& why);
  * Checks nothing. */
 std::string write_claims(const Claims& claims);
 
+/**
+ * True only if parse_claims(write_claims(claims)) gives the same claims again: valid ones whose texts are
+ * printable ASCII that JSON writes as it is. False where one has to read it back to know.
+ */
+bool is_plain(const Claims& claims);
+
 }  // namespace apikey::core

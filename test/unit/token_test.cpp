@@ -5,6 +5,7 @@
 #include <array>
 #include <climits>
 #include <string>
+#include <vector>
 
 #include "core/base64url.h"
 #include "core/error.h"
@@ -329,6 +330,31 @@ TEST(JwtToken, MakeRefusesWhatParseWould) {
     EXPECT_THROW(make_jwt(example_claims(), hs256_key(), ""), InvalidArgument);
     EXPECT_THROW(make_jwt(example_claims(), hs256_key(), "a\",\"x"), InvalidArgument);
     EXPECT_NO_THROW(make_jwt(example_claims(), hs256_key(), std::string(64, 'k')));
+}
+
+TEST(JwtToken, EveryTextIsReadBackOrRefused) {
+    std::vector<std::string> texts = {"\u00e9",     "\u00a0", "\u0085",      "\u2028",
+                                      "\U0001f511", "\xc3",   "\xed\xa0\x80"};
+    for (int byte = 0; byte <= 0xff; byte++) {
+        texts.emplace_back(1, static_cast<char>(byte));
+    }
+    for (const std::string& text : texts) {
+        for (std::string Claims::*claim :
+             {&Claims::subject, &Claims::role, &Claims::audience, &Claims::scope}) {
+            Claims claims = example_claims();
+            claims.*claim = "a" + text + "z";
+            std::string token;
+            try {
+                token = make(claims, hs256_key());
+            } catch (const InvalidArgument&) {
+                EXPECT_TRUE(text.size() > 1 || text < " " || text > "~") << claims.*claim;
+                continue;
+            }
+            const ParsedToken parsed = parse_token(token);
+            ASSERT_TRUE(std::holds_alternative<JwtToken>(parsed)) << claims.*claim;
+            EXPECT_EQ(std::get<JwtToken>(parsed).claims, claims) << claims.*claim;
+        }
+    }
 }
 
 TEST(Token, AnythingElseIsMalformed) {
