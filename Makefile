@@ -132,6 +132,24 @@ $(INSTALL_SCRIPT_SQL): FORCE
 	@test -n '$(TOPIC_SQL)' || { echo 'there is no sql/[0-9]*.sql to build $@ from' >&2; exit 1; }
 	@cat $(TOPIC_SQL) | cmp -s - $@ || { echo 'cat $(TOPIC_SQL) > $@'; cat $(TOPIC_SQL) > $@; }
 
+# The Lua scripts, as definitions of C++: the source, and what EVALSHA calls it by.
+LUA_SCRIPTS := $(sort $(wildcard src/lua/*.lua))
+LUA_DEFINITIONS = build/lua/scripts.inc
+define print_lua_definitions
+for script in $(LUA_SCRIPTS:src/lua/%.lua=%); do \
+	hash=$$(sha1sum < src/lua/$$script.lua) && \
+	printf 'constinit const Script %s{"%s", R"lua(' $$script $$script && cat src/lua/$$script.lua && \
+	printf ')lua", "%s"};\n' "$${hash%% *}" || exit; \
+done
+endef
+$(LUA_DEFINITIONS): FORCE
+	@mkdir -p $(@D)
+	@$(print_lua_definitions) > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+LUA_OBJ := $(filter %/redis/script.o,$(OBJS))
+$(LUA_OBJ) $(LUA_OBJ:.o=.bc): $(LUA_DEFINITIONS)
+
 # A second small library, for the tests only: C++ behind SQL functions that raise, throw and count destructors. It takes from
 # src the objects that it refers to, and no other.
 .PHONY: test-module
@@ -155,9 +173,9 @@ $(TEST_MODULE): $(TEST_MODULE_OBJS) build/module/src.a
 	$(if $(TEST_MODULE_OBJS),,$(error there is no test/module/*.cpp to build $@ from))
 	$(COMPILER) -shared -o $@ $^ $(LDFLAGS) $(LDFLAGS_SL) $(SHLIB_LINK)
 
-# For the checks that compile without this file.
+# For the checks that compile without this file, and so need what it makes.
 .PHONY: print-compile-flags
-print-compile-flags:
+print-compile-flags: $(LUA_DEFINITIONS)
 	@printf '%s\n' $(PG_CPPFLAGS) $(PG_CXXFLAGS) -D_GNU_SOURCE -DAPIKEY_VERSION='"$(EXTVERSION)"'
 
 endif
