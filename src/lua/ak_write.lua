@@ -17,11 +17,9 @@ if #ARGV < 5 or epoch == '' or #gen ~= 24 or string.find(gen, '[^0-9a-f]') then
 end
 
 local function is_member(text)
-    local id, rest = string.match(text, '^([0-9a-f-]+)(.*)$')
-    if not id then
-        id, rest = string.match(text, '^changed:([0-9a-f-]+)(%..*)$')
-    end
-    return id and #id == 36 and (rest == '' or string.find(rest, '^%.[1-9]%d*$'))
+    local version = string.match(text, '^changed:(.*)$')
+    local id, rest = string.match(version or text, '^([0-9a-f-]+)(.*)$')
+    return id and #id == 36 and (string.find(rest, '^%.[1-9]%d*$') or rest == '' and not version)
 end
 
 -- The number of items at ARGV[at], and where the next number is.
