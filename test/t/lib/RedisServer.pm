@@ -13,6 +13,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
+use File::Basename ();
 use File::Temp ();
 use IO::Socket::INET ();
 use POSIX ();
@@ -43,7 +44,8 @@ sub start
 	my ($class, %options) = @_;
 	my $self = bless { name => 'redis', %options, user_options => \%options }, $class;
 	$self->{directory} = File::Temp::tempdir('redis-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-	$self->{log_file} = ($ENV{TESTLOGDIR} // $self->{directory}) . "/redis_$self->{name}_" . scalar(@started) . '.log';
+	my $test = File::Basename::basename($0, '.pl');
+	$self->{log_file} = ($ENV{TESTLOGDIR} // $self->{directory}) . "/${test}_$self->{name}_" . @started . '.log';
 	push @started, $self;
 	# Somebody else may take a port that was free: then another.
 	for my $attempt (1 .. 5)
