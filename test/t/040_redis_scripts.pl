@@ -323,8 +323,8 @@ fresh_bucket($gen, $epoch);
 	}
 	is(join(' ', map { mark($epoch, $gen, '', '')->[2] } 1 .. 4), '15000 5000 0 0', '25000 whose time has passed go, 10000 at a time');
 	is(check(uuid(1)), 'ok ', 'and readers are not told of a loss');
-	my %roles = map { ("role$_" => "{\"n\":$_}") } 1 .. 3000;
-	is_deeply(call('ak_publish', [ '{ak:test:roles}', '{ak:test:roles}:gen' ], $gen, 'hash', 3000, %roles), ['ok'], '3000 roles');
+	my %roles = map { ("role$_" => "{\"n\":$_}") } 1 .. 5000;
+	is_deeply(call('ak_publish', [ '{ak:test:roles}', '{ak:test:roles}:gen' ], $gen, 'hash', 5000, %roles), ['ok'], '5000 roles');
 	is_deeply({ @{ $redis->command('HGETALL', '{ak:test:roles}') } }, \%roles, 'all of them are there');
 }
 
