@@ -1,4 +1,6 @@
+#include "core/error.h"
 #include "core/label.h"
+#include "core/redis_url.h"
 #include "core/token.h"
 #include "pg/guard.h"
 #include "pg/settings.h"
@@ -15,6 +17,14 @@ char* databases = nullptr;
 int usage_interval = 10;
 int usage_retention = 0;
 int audit_retention = 0;
+char* redis_url = nullptr;
+char* redis_password_file = nullptr;
+char* redis_namespace = nullptr;
+char* redis_ca_file = nullptr;
+char* redis_certificate_file = nullptr;
+char* redis_key_file = nullptr;
+int redis_connect_timeout = 1000;
+int redis_timeout = 2000;
 bool free_tier = false;
 bool free_tier_on_failure = false;
 int cache_entries = 0;
@@ -73,6 +83,84 @@ extern "C" bool check_issuer(char** value, void** /*extra*/, GucSource /*source*
         return false;
     }
     return true;
+}
+
+/** Does the core take it? Parsing allocates and throws, so it is done with before PostgreSQL hears of it. */
+bool explain_redis_url(const char* value, std::span<char> why) noexcept {
+    try {
+        core::parse_redis_url(value);
+        return true;
+    } catch (const std::exception& error) {
+        why[std::string_view(error.what()).copy(why.data(), why.size() - 1)] = '\0';
+        return false;
+    }
+}
+
+/** The value is not quoted, as PostgreSQL would do: there may be a password in it. */
+extern "C" bool check_redis_url(char** value, void** /*extra*/, GucSource /*source*/) {
+    std::array<char, 256> why;
+    if (**value == '\0' || explain_redis_url(*value, why)) {
+        return true;
+    }
+    GUC_check_errmsg("invalid value for parameter \"apikey.redis_url\"");
+    GUC_check_errdetail("%s", why.data());
+    return false;
+}
+
+extern "C" bool check_redis_namespace(char** value, void** /*extra*/, GucSource /*source*/) {
+    if (**value != '\0' && !core::is_valid_redis_namespace(*value)) {
+        GUC_check_errdetail("1 to 64 letters, digits, dots, hyphens and underscores.");
+        return false;
+    }
+    return true;
+}
+
+/** Where Redis is, and how to talk to it. What names hosts and files is for superusers to see. */
+void define_redis() {
+    DefineCustomStringVariable(
+        "apikey.redis_url", "The Redis that withdrawals are mirrored into; empty for none.",
+        "redis://[user@]host[:port][/database], unix:///path[?db=database], "
+        "sentinel://host,host/name[/database] or "
+        "cluster://host,host; rediss, sentinels and clusters are the same with TLS. A password does not "
+        "belong here, "
+        "but into apikey.redis_password_file.",
+        &redis_url, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_redis_url, nullptr, nullptr);
+    DefineCustomStringVariable(
+        "apikey.redis_password_file", "File with the password for Redis; empty for none.",
+        "Its first line. Relative to the data directory. Must be readable by the server's user only.",
+        &redis_password_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable(
+        "apikey.redis_namespace", "What the names of this database's keys in Redis begin with.",
+        "Empty stands for the cluster's system identifier and the database's OID, so that many databases can "
+        "share one "
+        "Redis. Two that have the same namespace would take each other's mirror for a broken one.",
+        &redis_namespace, "", PGC_SIGHUP, 0, check_redis_namespace, nullptr, nullptr);
+    DefineCustomStringVariable(
+        "apikey.redis_ca_file",
+        "Certificates of those who may sign Redis' certificate; empty for the system's.",
+        "PEM, relative to the data directory. For TLS only, where the server's certificate is always "
+        "checked, and that "
+        "it is for the host of that name or address.",
+        &redis_ca_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable(
+        "apikey.redis_certificate_file", "Certificate to show to Redis; empty for none.",
+        "PEM, with those of intermediate authorities after it, relative to the data directory. "
+        "For TLS only, where Redis asks for one.",
+        &redis_certificate_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable(
+        "apikey.redis_key_file", "Private key of apikey.redis_certificate_file.",
+        "PEM, not encrypted, relative to the data directory. Must be readable by the server's "
+        "user only.",
+        &redis_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "apikey.redis_connect_timeout", "How long a server of Redis may take to be connected to.",
+        "TLS included. The look-up of a host name is not: it takes as long as the system's "
+        "resolver pleases.",
+        &redis_connect_timeout, 1000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "apikey.redis_timeout", "How long Redis may take to answer.",
+        "For all commands that were sent together. A Redis that takes longer counts as lost.", &redis_timeout,
+        2000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
 }
 
 /** Shared memory is made once, so these are only there, and only mean something, in a preloaded library. */
@@ -164,6 +252,7 @@ void define() {
         "apikey.audit_retention", "How long the audit trail is kept; 0 keeps it for ever.",
         "The maintenance worker drops partitions of audit_event, a month each, once all of it is older.",
         &audit_retention, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN, nullptr, nullptr, nullptr);
+    define_redis();
     if (process_shared_preload_libraries_in_progress) {
         define_sizes();
     }

@@ -95,7 +95,10 @@ SELECT set_eq($$SELECT name, context FROM pg_catalog.pg_settings WHERE name LIKE
              ('apikey.environments', 'superuser'),
              ('apikey.event_entries', 'postmaster'), ('apikey.free_tier', 'superuser'), ('apikey.free_tier_on_failure', 'superuser'),
              ('apikey.issuer', 'superuser'), ('apikey.master_key_file', 'sighup'), ('apikey.max_databases', 'postmaster'),
-             ('apikey.pbkdf2_iterations', 'sighup'), ('apikey.rate_entries', 'postmaster'), ('apikey.refresh_grace', 'superuser')$$,
+             ('apikey.pbkdf2_iterations', 'sighup'), ('apikey.rate_entries', 'postmaster'), ('apikey.refresh_grace', 'superuser'),
+             ('apikey.redis_url', 'sighup'), ('apikey.redis_password_file', 'sighup'), ('apikey.redis_namespace', 'sighup'),
+             ('apikey.redis_ca_file', 'sighup'), ('apikey.redis_certificate_file', 'sighup'), ('apikey.redis_key_file', 'sighup'),
+             ('apikey.redis_connect_timeout', 'sighup'), ('apikey.redis_timeout', 'sighup')$$,
     'these are the settings, and none is any user''s to change');
 SELECT is_empty($$SELECT name FROM pg_catalog.pg_settings WHERE name LIKE 'apikey.%' AND (coalesce(short_desc, '') = '' OR coalesce(extra_desc, '') = '')$$,
     'every setting has a short and a long description');
