@@ -83,7 +83,7 @@ ifeq ($(PG_MAJOR),15)
 PG_CPPFLAGS += '-DPGDLLEXPORT=__attribute__((visibility("default")))'
 PG_CXXFLAGS += -Wno-register
 endif
-SHLIB_LINK += -lcrypto
+SHLIB_LINK += -lhiredis -lcrypto
 
 # The library is C++, so the C++ driver links it.
 override COMPILER = $(CXX) $(CXXFLAGS)

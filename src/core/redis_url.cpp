@@ -239,6 +239,14 @@ std::string to_text(const RedisUrl& url) {
     return text;
 }
 
+std::optional<RedisEndpoint> make_redis_endpoint(std::string_view host, std::string_view port) {
+    const int number = parse_number(port, 65535);
+    if (number <= 0 || !consists_of(host, ":.%-_", max_host)) {
+        return std::nullopt;
+    }
+    return RedisEndpoint{std::string(host), static_cast<std::uint16_t>(number)};
+}
+
 bool is_valid_redis_namespace(std::string_view text) {
     return consists_of(text, "_.-", 64);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -48,6 +49,9 @@ std::string to_text(const RedisUrl& url);
 
 /** host:port, with brackets where they are needed. */
 std::string to_text(const RedisEndpoint& endpoint);
+
+/** What a server of Redis says of another; nothing when it is no host and port. */
+std::optional<RedisEndpoint> make_redis_endpoint(std::string_view host, std::string_view port);
 
 /** What separates the keys of several users of one Redis: 1 to 64 of letters, digits, dot, hyphen,
  * underscore. */

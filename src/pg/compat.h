@@ -120,4 +120,13 @@ inline int backend_index() {
 #endif
 }
 
+/** Nobody's but the caller's: no transaction's end frees it. */
+inline WaitEventSet* raw_create_wait_event_set(int events) {
+#if PG_VERSION_NUM >= 170000
+    return CreateWaitEventSet(nullptr, events);
+#else
+    return CreateWaitEventSet(TopMemoryContext, events);
+#endif
+}
+
 }  // namespace apikey::pg

@@ -1,5 +1,6 @@
 #include <csignal>
 
+#include "pg/interrupts.h"
 #include "worker/signals.h"
 
 namespace apikey::worker {
@@ -45,11 +46,7 @@ void wait(long milliseconds) {
     pg::call([&] {
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, milliseconds, PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
-        // pg_cancel_backend() at this moment: there is nothing to cancel.
-        QueryCancelHoldoffCount = 1;
-        CHECK_FOR_INTERRUPTS();
-        QueryCancelHoldoffCount = 0;
-        QueryCancelPending = 0;
+        pg::raw_serve_interrupts();
     });
 }
 

@@ -1,0 +1,62 @@
+#include "redis/sentinel.h"
+
+#include "core/redis_error.h"
+
+namespace apikey::redis {
+namespace {
+
+/** Sentinels may have the same password as the servers that they watch, or, more often, none. */
+Reply ask_for_master(Transport& transport, Connection& sentinel) {
+    const auto& url = transport.options().url;
+    const auto ask = [&] {
+        return std::move(
+            transport.ask(sentinel, {{"SENTINEL", "get-master-addr-by-name", url.master_name}})[0]);
+    };
+    Reply reply = ask();
+    if (reply.is_error() && reply.text.starts_with("NOAUTH")) {
+        transport.authenticate(sentinel);
+        reply = ask();
+    }
+    Transport::refuse_error(sentinel, reply, true);
+    return reply;
+}
+
+core::RedisEndpoint find_master(Transport& transport, Connection& sentinel) {
+    const auto& url = transport.options().url;
+    const Reply reply = ask_for_master(transport, sentinel);
+    if (reply.is_nil()) {
+        sentinel.fail("this sentinel knows no master \"" + url.master_name + "\"");
+    }
+    if (!reply.is_array(2) || !reply.elements[0].is_text() || !reply.elements[1].is_text()) {
+        sentinel.fail("this sentinel does not say where the master is");
+    }
+    const auto address = core::make_redis_endpoint(reply.elements[0].text, reply.elements[1].text);
+    if (!address) {
+        sentinel.fail("this sentinel does not say where the master is");
+    }
+    return *address;
+}
+
+}  // namespace
+
+std::unique_ptr<Connection> Sentinels::connect_to_master(Transport& transport, core::RedisEndpoint& address) {
+    const auto& sentinels = transport.options().url.endpoints;
+    for (std::size_t i = 0;; i++) {
+        const std::size_t number = (first_ + i) % sentinels.size();
+        try {
+            const auto sentinel = transport.open(sentinels[number]);
+            address = find_master(transport, *sentinel);
+            auto master = transport.open(address);
+            transport.log_in(*master);
+            transport.require_master(*master);
+            first_ = number;
+            return master;
+        } catch (const LinkError&) {
+            if (i + 1 == sentinels.size()) {
+                throw;
+            }
+        }
+    }
+}
+
+}  // namespace apikey::redis
