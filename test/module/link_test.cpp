@@ -200,9 +200,10 @@ PG_ENTRY(link_servers) {
     return as_sql([] {
         std::string payload;
         for (const redis::ServerInfo& server : link().servers()) {
-            payload += (payload.empty() ? "" : "\n") + server.address + " " + server.role + " " + server.version +
-                    " " + std::to_string(server.maxmemory) + " " + server.maxmemory_policy + " " +
-                    std::to_string(server.evicted_keys) + " " + server.run_id + " " + server.replication_id;
+            payload += (payload.empty() ? "" : "\n") + server.address + " " + server.role + " " +
+                       server.version + " " + std::to_string(server.maxmemory) + " " +
+                       server.maxmemory_policy + " " + std::to_string(server.evicted_keys) + " " +
+                       server.run_id + " " + server.replication_id;
         }
         return pg::text_datum(payload);
     });

@@ -22,6 +22,14 @@ my %parameters = (
 	'apikey.issuer' => [ 'superuser', 'me' ],
 	'apikey.audience' => [ 'superuser', 'you' ],
 	'apikey.environments' => [ 'superuser', 'test' ],
+	'apikey.redis_url' => [ 'sighup', 'redis://localhost' ],
+	'apikey.redis_password_file' => [ 'sighup', 'redis.password' ],
+	'apikey.redis_namespace' => [ 'sighup', 'mine' ],
+	'apikey.redis_ca_file' => [ 'sighup', 'ca.pem' ],
+	'apikey.redis_certificate_file' => [ 'sighup', 'client.pem' ],
+	'apikey.redis_key_file' => [ 'sighup', 'client.key' ],
+	'apikey.redis_connect_timeout' => [ 'sighup', '2s' ],
+	'apikey.redis_timeout' => [ 'sighup', '3s' ],
 	'apikey.free_tier' => [ 'superuser', 'on' ],
 	'apikey.free_tier_on_failure' => [ 'superuser', 'on' ]);
 # The sizes of what is in shared memory exist only where there is any.
