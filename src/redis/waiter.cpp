@@ -56,10 +56,14 @@ void Waiter::watch(std::span<const Interest> interests) {
     });
 }
 
-void Waiter::wait(std::span<Interest> interests, Clock::time_point deadline) {
+void Waiter::stop_if_asked() const {
     if (must_stop_ != nullptr && must_stop_()) {
         throw Stopped();
     }
+}
+
+void Waiter::wait(std::span<Interest> interests, Clock::time_point deadline) {
+    stop_if_asked();
     watch(interests);
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
     const long timeout = std::clamp<long>(left, 0, 60'000);
@@ -75,11 +79,10 @@ void Waiter::wait(std::span<Interest> interests, Clock::time_point deadline) {
                 interest.writable = (events[i].events & WL_SOCKET_WRITEABLE) != 0;
             }
         }
-        pg::raw_serve_interrupts();
     });
-    if (must_stop_ != nullptr && must_stop_()) {
-        throw Stopped();
-    }
+    // First, because serving interrupts makes a request to cancel void, which may be what it goes by.
+    stop_if_asked();
+    pg::call([] { pg::raw_serve_interrupts(); });
 }
 
 }  // namespace apikey::redis

@@ -35,6 +35,7 @@ class Waiter {
     void wait(std::span<Interest> interests, Clock::time_point deadline);
 
   private:
+    void stop_if_asked() const;
     void watch(std::span<const Interest> interests);
     void forget() noexcept;
 
