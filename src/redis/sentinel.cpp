@@ -1,6 +1,6 @@
 #include "redis/sentinel.h"
 
-#include "core/redis_error.h"
+#include <optional>
 
 namespace apikey::redis {
 namespace {
@@ -41,20 +41,27 @@ core::RedisEndpoint find_master(Transport& transport, Connection& sentinel) {
 
 std::unique_ptr<Connection> Sentinels::connect_to_master(Transport& transport, core::RedisEndpoint& address) {
     const auto& sentinels = transport.options().url.endpoints;
+    // What the master that one of them named has to say is worth more than that another does not answer.
+    std::optional<LinkError> refusal;
     for (std::size_t i = 0;; i++) {
         const std::size_t number = (first_ + i) % sentinels.size();
+        bool named = false;
         try {
             const auto sentinel = transport.open(sentinels[number]);
             address = find_master(transport, *sentinel);
+            named = true;
             auto master = transport.open(address);
             transport.log_in(*master);
             transport.require_master(*master);
             first_ = number;
             return master;
-        } catch (const LinkError&) {
-            if (i + 1 == sentinels.size()) {
-                throw;
+        } catch (const LinkError& error) {
+            if (named || !refusal) {
+                refusal = error;
             }
+        }
+        if (i + 1 == sentinels.size()) {
+            throw LinkError(*refusal);
         }
     }
 }
