@@ -84,7 +84,7 @@ PG_CPPFLAGS += '-DPGDLLEXPORT=__attribute__((visibility("default")))'
 PG_CXXFLAGS += -Wno-register
 endif
 # TLS is a library of its own, since hiredis 1.0.
-HIREDIS_TLS := $(shell $(CXX) -fsyntax-only -x c++ -include hiredis/hiredis_ssl.h /dev/null 2>/dev/null && echo yes)
+HIREDIS_TLS := $(shell $(CXX) -fsyntax-only -x c++ -include hiredis/hiredis.h -include hiredis/hiredis_ssl.h /dev/null 2>/dev/null && echo yes)
 SHLIB_LINK += $(if $(HIREDIS_TLS),-lhiredis_ssl -lssl) -lhiredis -lcrypto
 
 # The library is C++, so the C++ driver links it.

@@ -234,9 +234,6 @@ void Connection::adopt(redisAsyncContext* context) {
     }
     context->c.reader->fn = Hooks::functions(*context->c.reader);
     context->c.reader->privdata = this;
-#if HIREDIS_MAJOR >= 1
-    context->c.reader->maxelements = max_reply_elements;
-#endif
     fcntl(context->c.fd, F_SETFD, FD_CLOEXEC);
     redisAsyncSetConnectCallback(context, Hooks::connected);
     // One callback more than there are commands, always. A reply that nobody asked for would find none, which

@@ -102,7 +102,7 @@ Tls::Handshake Tls::begin(Connection& connection, const std::string& host) const
     redisContext& context = connection.context()->c;
     if (redisInitiateSSL(&context, ssl.get()) != REDIS_OK) {
         SSL_free(ssl.get());
-        connection.fail(context.errstr);
+        connection.fail(std::string("TLS: ") + context.errstr);
     }
     return {connection, ssl};
 }

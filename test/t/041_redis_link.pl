@@ -117,25 +117,25 @@ is_refused($session, "SELECT link_eval('return 1', '" . '0' x 40 . "', '{}', '{}
 # Much at a time
 #
 
-open_link($session, "unix://$socket");
+open_link($session, "unix://$socket", timeout => 60000);
 for my $case ([ 200000, 10 ], [ 5000, 4000 ], [ 6, 8000000 ], [ 1, 8388590 ])
 {
 	my ($count, $size) = @$case;
 	is(value($session, "SELECT link_echo($count, $size)"), $count, "$count texts of $size bytes there and back");
 }
 is_refused($session, 'SELECT link_echo(9, 8000000)', qr/its replies are longer than 64 MiB together$/, 'more than 64 MiB');
-open_link($session, "unix://$socket");
+open_link($session, "unix://$socket", timeout => 60000);
 is_refused($session, 'SELECT link_echo(1, 8388609)', qr/a reply is longer than 8 MiB$/, 'a reply of more than 8 MiB');
-open_link($session, "unix://$socket");
+open_link($session, "unix://$socket", timeout => 60000);
 my $members = 'local t = {} for i = 1, tonumber(ARGV[1]) do t[i] = i end return #ARGV == 1 and t or {t, t}';
 my $members_sha1 = Digest::SHA::sha1_hex($members);
 is(value($session, "SELECT right(link_eval('$members', '$members_sha1', '{}', '{100000}'), 13)"), '99999 100000]', 'an array of 100000 elements');
 is_refused($session, "SELECT link_eval('$members', '$members_sha1', '{}', '{100001}')",
 	qr/a reply has more than 100000 elements$/, 'an array of more');
-open_link($session, "unix://$socket");
+open_link($session, "unix://$socket", timeout => 60000);
 is_refused($session, "SELECT link_eval('$members', '$members_sha1', '{}', '{60000,2}')",
 	qr/a reply has more than 100000 elements$/, 'arrays in an array that are more together');
-open_link($session, "unix://$socket");
+open_link($session, "unix://$socket", timeout => 60000);
 value($session, 'SELECT link_echo(100, 1000)');
 # *2 $4 ECHO $1000, and $1000 back; ROLE at the beginning
 is(value($session, 'SELECT sent || \' \' || received - 21 FROM link_counters()'),
@@ -263,16 +263,17 @@ SKIP:
 	my $descriptors = sub { return scalar(my @all = glob("/proc/$pid/fd/*")); };
 	my $round = sub {
 		my ($times) = @_;
+		$proxy->set('pass');
+		open_link($session, $url, connect_timeout => 500, timeout => 50);
 		for my $fault ('huge_bulk', 'huge_array', 'garbage', 'answer *90000\r\n*9000\r\n', 'answer $8388000\r\n')
 		{
 			$proxy->set($fault);
 			refusal($session, $connecting) for 1 .. $times;
 		}
 		$proxy->set('pass');
-		value($session, $connecting) for 1 .. $times;
+		open_link($session, $url) for 1 .. $times;
 		value($session, $batch);
 	};
-	open_link($session, $url, connect_timeout => 500, timeout => 50);
 	$round->(5);
 	my @before = ($resident->(), $descriptors->());
 	$round->(50);
