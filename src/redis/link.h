@@ -14,7 +14,7 @@
 /**
  * Talking to Redis from a background worker, which must not be kept from anything by it: the link waits in
  * PostgreSQL's own way (latch, death of the postmaster, sockets), serves interrupts meanwhile, and every wait
- * has a deadline. Only the look-up of a host name blocks: see resolver.h.
+ * has a deadline. Only the look-up of a host name blocks: see core/host_resolver.h.
  *
  * Never inside a transaction: what is held there would be held as long as Redis pleases.
  */

@@ -65,7 +65,11 @@ std::unique_ptr<Connection> Transport::open(const core::RedisEndpoint& endpoint)
     if (options_.url.tls && !tls_) {
         tls_.emplace(options_);
     }
-    const std::vector<std::string> addresses = resolver_.addresses(endpoint.host);
+    const auto [addresses, error] = resolver_.addresses(endpoint.host, Clock::now());
+    if (addresses.empty()) {
+        throw LinkError("Redis at " + core::to_text(endpoint) +
+                        ": the name could not be looked up: " + error);
+    }
     const auto begun = Clock::now();
     const std::chrono::milliseconds timeout(options_.connect_timeout_ms);
     for (std::size_t i = 0;; i++) {

@@ -8,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
+#include "core/host_resolver.h"
 #include "redis/connection.h"
 #include "redis/link.h"
-#include "redis/resolver.h"
 #include "redis/tls.h"
 #include "redis/waiter.h"
 
@@ -59,7 +59,7 @@ class Transport {
     LinkOptions options_;
     Traffic traffic_;
     Waiter waiter_;
-    Resolver resolver_;
+    core::HostResolver resolver_;
     std::optional<Tls> tls_;
     std::vector<Interest> interests_;
 };

@@ -68,6 +68,10 @@ sub check_parameters
 	is(sqlstate($node, "$load SET apikey.environments = 'Live'"), '22023', "$what: a wrong environment is an error");
 	is(sqlstate($node, "$load SET apikey.refresh_grace = '25h'"), '22023', "$what: a grace of more than a day is an error");
 	is(sqlstate($node, "$load SET apikey.issuer = ''"), '22023', "$what: an empty issuer is an error");
+	my %refusal = failure($node, "$load ALTER SYSTEM SET apikey.redis_url = 'redis://user:s3cret\@host'");
+	is("$refusal{sqlstate} $refusal{message}", '22023 invalid value for parameter "apikey.redis_url"', "$what: a password in the URL is an error, which does not quote it");
+	like($refusal{detail}, qr/apikey\.redis_password_file/, "$what: and says where it belongs");
+	is(sqlstate($node, "$load ALTER SYSTEM SET apikey.redis_namespace = 'a b'"), '22023', "$what: a wrong namespace is an error");
 	return;
 }
 

@@ -62,7 +62,7 @@ SKIP:
 }
 is_refused($session, "SELECT link_open('unix://$socket?db=99')", qr/^Redis at \Q$socket\E: ERR DB index is out of range$/, 'a database that is not there');
 is_refused($session, "SELECT link_open('unix:///no/such/socket')", qr{^Redis at /no/such/socket: No such file or directory$}, 'a socket that is not there');
-is_refused($session, "SELECT link_open('redis://a..b')", qr/^Redis at a\.\.b: the name could not be looked up: /, 'a name that is none');
+is_refused($session, "SELECT link_open('redis://a..b')", qr/^Redis at a\.\.b:6379: the name could not be looked up: /, 'a name that is none');
 
 #
 # Users and passwords
