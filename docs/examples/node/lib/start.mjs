@@ -1,0 +1,53 @@
+// The parts, put together from a configuration.
+
+import { createApp } from './app.mjs';
+import { Decider } from './decide.mjs';
+import { Jwks } from './jwks.mjs';
+import { Mirror, readScripts } from './mirror.mjs';
+import { Postgres } from './postgres.mjs';
+import { Limiter } from './rate.mjs';
+import { Tokens } from './token.mjs';
+
+export function openPostgres(config, log) {
+    return new Postgres({
+        connections: config.postgresConnections,
+        waiting: config.postgresWaiting,
+        timeoutMs: config.postgresTimeoutMs,
+        log,
+    });
+}
+
+/** {server, mirror, close}. The server does not listen yet. scripts and postgres can be given, for tests. */
+export function createService({ config, routes, log, postgres = openPostgres(config, log), scripts = readScripts(config.luaDirectory) }) {
+    const mirror = new Mirror({
+        endpoint: config.redis,
+        password: config.redisPassword,
+        timeoutMs: config.redisTimeoutMs,
+        pinServer: config.pinServer,
+        namespace: config.namespace,
+        rateNamespace: config.rateNamespace,
+        scripts,
+        log,
+    });
+    const jwks = new Jwks({ load: () => mirror.jwks(), refreshMs: config.jwksRefreshMs, maxAgeMs: config.jwksMaxAgeMs });
+    const tokens = new Tokens({ jwks, issuers: config.issuers, audiences: config.audiences });
+    const limiter = new Limiter({ mirror, node: config.node });
+    const decider = new Decider({ tokens, mirror, limiter, postgres, config, log });
+
+    // Either of the two is enough to answer some requests.
+    async function health() {
+        const redis = mirror.isUsable;
+        const reachable = await postgres.isReachable();
+        return { ok: redis || reachable, redis, postgres: reachable };
+    }
+
+    return {
+        server: createApp({ decider, postgres, health, routes, forwardedHops: config.forwardedHops, log }),
+        mirror,
+        decider,
+        close: async () => {
+            mirror.close();
+            await postgres.close();
+        },
+    };
+}
