@@ -14,7 +14,7 @@ from pathlib import Path
 from lib import report
 from lib.bench import Bench
 
-SECTIONS = ("roundtrip", "inserver", "throughput", "limiter", "flat", "cold", "issue", "cache", "pgcrypto", "node")
+SECTIONS = ("roundtrip", "inserver", "throughput", "limiter", "flat", "cold", "issue", "cache", "mirror", "pgcrypto", "node")
 
 
 def arguments():
@@ -24,7 +24,6 @@ def arguments():
     parser.add_argument("--write", nargs=2, type=Path, metavar=("DOCUMENT", "RESULTS"), help="put results into the document's tables")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections to run, separated by commas")
     parser.add_argument("--quick", action="store_true", help="few iterations: the numbers mean nothing")
-    parser.add_argument("--million", action="store_true", help="a million distinct tokens")
     options = parser.parse_args()
     options.only = options.only.split(",")
     unknown = set(options.only) - set(SECTIONS)
@@ -35,7 +34,7 @@ def arguments():
 
 def run(options):
     """Runs the sections, each whatever became of the others, and keeps what is done in results.json."""
-    bench = Bench(quick=options.quick, million=options.million)
+    bench = Bench(quick=options.quick)
     results = {"machine": bench.machine(), "quick": options.quick, "sections": {}}
     failed = []
     bench.prepare()

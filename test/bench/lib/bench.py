@@ -14,9 +14,9 @@ COLD_NS = 100_000
 
 
 class Bench:
-    def __init__(self, quick, million):
+    def __init__(self, quick):
         self.quick = quick
-        self.largest = 1_000_000 if million else 512 if quick else 100_000
+        self.largest = 512 if quick else 1_000_000
         self.many = 256 if quick else 10_000
         self.mix_seconds = 3 if quick else 20
         self.short_seconds = 1 if quick else 2

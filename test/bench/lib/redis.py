@@ -8,8 +8,8 @@ from pathlib import Path
 class Redis:
     """with Redis() as redis: … It writes nothing to disk and listens nowhere else."""
 
-    def __init__(self):
-        self.socket = Path("socket/redis.sock").resolve()
+    def __init__(self, name="redis"):
+        self.socket = Path(f"socket/{name}.sock").resolve()
         self.process = None
 
     def __enter__(self):
@@ -31,9 +31,10 @@ class Redis:
         done = subprocess.run(["redis-cli", "-s", str(self.socket), *arguments], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    def rate(self, clients, threads, requests, *arguments):
-        """Requests per second of redis-benchmark: each client waits for its answer before it asks again."""
-        command = ["redis-benchmark", "-s", str(self.socket), "-c", str(clients), "-n", str(requests), "--threads", str(threads), "--csv"]
+    def rate(self, clients, threads, requests, *arguments, at_once=1):
+        """Requests per second of redis-benchmark: each client waits for its answer, or so many, before it asks again."""
+        command = ["redis-benchmark", "-s", str(self.socket), "-c", str(clients), "-n", str(requests), "--threads", str(threads), "--csv",
+                   "-P", str(at_once)]  # fmt: skip
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
         heading, *answers = csv.reader(done.stdout.strip().splitlines())
         return float(answers[-1][heading.index("rps")])

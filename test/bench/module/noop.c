@@ -178,3 +178,46 @@ Datum bench_own_pbkdf2(PG_FUNCTION_ARGS)
         elog(ERROR, "the extension's code cannot derive");
     PG_RETURN_BYTEA_P(hash);
 }
+
+static Datum bytes_datum(const unsigned char *bytes, size_t size)
+{
+    bytea *value = palloc(VARHDRSZ + size);
+
+    SET_VARSIZE(value, VARHDRSZ + size);
+    memcpy(VARDATA(value), bytes, size);
+    return PointerGetDatum(value);
+}
+
+/*
+ * bench.mint(master_key, private_key, kid, key_id, owner, role, issued_at, expires_at): token, hash, salt, tag and fingerprint of a key, a
+ * JWT where private_key is not NULL, else an opaque token.
+ */
+BENCH_FUNCTION(bench_mint);
+Datum bench_mint(PG_FUNCTION_ARGS)
+{
+    enum { unix_to_postgres = (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY };
+    bytea *master = PG_GETARG_BYTEA_PP(0);
+    bytea *sealed = PG_ARGISNULL(1) ? NULL : PG_GETARG_BYTEA_PP(1);
+    char *kid = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+    unsigned char random[16 + 32];
+    struct bench_minted minted;
+    TupleDesc row;
+    Datum values[5];
+    bool nulls[5] = {false};
+
+    if (get_call_result_type(fcinfo, NULL, &row) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "a row was not asked for");
+    if (!pg_strong_random(random, sizeof(random)) ||
+        !bench_core_mint((const unsigned char *) VARDATA_ANY(master), VARSIZE_ANY_EXHDR(master),
+                         sealed ? (const unsigned char *) VARDATA_ANY(sealed) : NULL, sealed ? VARSIZE_ANY_EXHDR(sealed) : 0, kid,
+                         PG_GETARG_UUID_P(3)->data, text_to_cstring(PG_GETARG_TEXT_PP(4)), text_to_cstring(PG_GETARG_TEXT_PP(5)),
+                         PG_GETARG_TIMESTAMPTZ(6) / USECS_PER_SEC + unix_to_postgres,
+                         PG_GETARG_TIMESTAMPTZ(7) / USECS_PER_SEC + unix_to_postgres, random, &minted))
+        elog(ERROR, "the extension's code cannot make a token");
+    values[0] = PointerGetDatum(cstring_to_text_with_len(minted.token, (int) minted.token_size));
+    values[1] = bytes_datum(minted.hash, sizeof(minted.hash));
+    values[2] = bytes_datum(minted.salt, sizeof(minted.salt));
+    values[3] = bytes_datum(minted.tag, sizeof(minted.tag));
+    values[4] = bytes_datum(minted.fingerprint, sizeof(minted.fingerprint));
+    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row), values, nulls)));
+}
