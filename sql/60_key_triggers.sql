@@ -259,6 +259,17 @@ END
 $$;
 COMMENT ON FUNCTION apikey.signing_key_after_change() IS 'Trigger: writes the audit event of a signing key''s life, and revokes what a retired one signed';
 
+CREATE FUNCTION apikey.key_not_offline() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM apikey.withdraw(NEW.key_id, NEW.generation, 'changed', clock_timestamp(), NEW.expires_at);
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION apikey.key_not_offline() IS
+    'Trigger: a JWT says nothing of allowed_cidrs and the key''s own limit, so that other nodes must ask about keys that have them';
+
 -- A row whose creation time is not this transaction's comes from a dump or from replication: its audit event comes along with it.
 CREATE TRIGGER key_before_insert BEFORE INSERT ON apikey.key
     FOR EACH ROW WHEN (NEW.created_at = now()) EXECUTE FUNCTION apikey.key_check_references();
@@ -270,6 +281,13 @@ CREATE TRIGGER key_after_insert AFTER INSERT ON apikey.key
     FOR EACH ROW WHEN (NEW.created_at = now()) EXECUTE FUNCTION apikey.key_after_insert();
 CREATE TRIGGER key_after_update AFTER UPDATE ON apikey.key
     FOR EACH ROW EXECUTE FUNCTION apikey.key_after_update();
+CREATE TRIGGER key_after_insert_not_offline AFTER INSERT ON apikey.key
+    FOR EACH ROW WHEN (NEW.created_at = now() AND NEW.format = 'jwt' AND (NEW.allowed_cidrs IS NOT NULL OR NEW.rate_limit IS NOT NULL))
+    EXECUTE FUNCTION apikey.key_not_offline();
+CREATE TRIGGER key_after_update_not_offline AFTER UPDATE OF generation, allowed_cidrs, rate_limit ON apikey.key
+    FOR EACH ROW WHEN (NEW.format = 'jwt' AND (NEW.allowed_cidrs IS NOT NULL OR NEW.rate_limit IS NOT NULL)
+                       AND (NEW.generation, NEW.allowed_cidrs, NEW.rate_limit) IS DISTINCT FROM (OLD.generation, OLD.allowed_cidrs, OLD.rate_limit))
+    EXECUTE FUNCTION apikey.key_not_offline();
 CREATE TRIGGER key_after_delete AFTER DELETE ON apikey.key
     FOR EACH ROW EXECUTE FUNCTION apikey.key_after_delete();
 CREATE TRIGGER role_after_change AFTER INSERT OR UPDATE OR DELETE ON apikey.role
@@ -284,6 +302,8 @@ ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_before_reference;
 ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_before_update;
 ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_after_insert;
 ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_after_update;
+ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_after_insert_not_offline;
+ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_after_update_not_offline;
 ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_after_delete;
 ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_no_truncate;
 ALTER TABLE apikey.role ENABLE ALWAYS TRIGGER role_before_insert;

@@ -25,7 +25,12 @@ COMMENT ON FUNCTION apikey.library_version() IS 'Version of the shared library; 
 
 CREATE FUNCTION apikey.worker_state(worker text, OUT state text, OUT detail jsonb)
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'apikey_worker_state';
-COMMENT ON FUNCTION apikey.worker_state(text) IS 'launcher or maintenance: ok, starting, failed (it will be tried again), missing, unlisted or standby';
+COMMENT ON FUNCTION apikey.worker_state(text) IS 'launcher, maintenance or mirror: ok, starting, failed (it will be tried again), missing, unlisted or standby';
+
+CREATE FUNCTION apikey.mirror_state(OUT state text, OUT detail jsonb)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'apikey_mirror_state';
+COMMENT ON FUNCTION apikey.mirror_state() IS
+    'off, connecting, resyncing, ready, unsafe (that Redis may evict), fenced (a newer writer has the mirror), foreign (somebody else filled it) or standby, and why';
 
 CREATE FUNCTION apikey.is_maintained() RETURNS boolean
     LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'apikey_is_maintained';
@@ -45,6 +50,11 @@ AS $$
     UNION ALL
     SELECT w.worker, s.state, s.detail FROM unnest('{launcher,maintenance}'::text[]) w(worker), apikey.worker_state(w.worker) s
     UNION ALL
+    SELECT 'mirror', m.state, m.detail || jsonb_build_object('outbox_rows', o.rows) ||
+           jsonb_strip_nulls(jsonb_build_object('outbox_age_ms', (EXTRACT(epoch FROM clock_timestamp() - o.oldest) * 1000)::bigint,
+               'worker', CASE WHEN current_setting('apikey.redis_url', true) <> '' THEN w.detail || jsonb_build_object('state', w.state) END))
+      FROM apikey.mirror_state() m, apikey.worker_state('mirror') w, (SELECT count(*), min(b.at) FROM apikey.outbox b) o(rows, oldest)
+    UNION ALL
     SELECT 'server', CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END, '{}'
     UNION ALL
     SELECT 'master_key', m.state, jsonb_strip_nulls(jsonb_build_object('detail', m.detail)) FROM apikey.master_key_state() m
@@ -58,7 +68,7 @@ AS $$
            coalesce(jsonb_object_agg(t.tgrelid::regclass || '.' || t.tgname, t.tgenabled), '{}')
       FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = 'apikey' AND NOT t.tgisinternal
-       AND t.tgenabled <> CASE t.tgname WHEN 'revocation_before_insert' THEN 'R' ELSE 'A' END
+       AND t.tgenabled <> CASE WHEN t.tgname = 'revocation_before_insert' OR t.tgname LIKE '%skip\_replicated' THEN 'R' ELSE 'A' END
     UNION ALL
     SELECT 'keys', 'ok', jsonb_build_object('active', count(*) FILTER (WHERE k.state = 'active'), 'expired', count(*) FILTER (WHERE k.state = 'expired'),
            'disabled', count(*) FILTER (WHERE k.state = 'disabled'), 'revoked', count(*) FILTER (WHERE k.state = 'revoked'))
@@ -83,6 +93,7 @@ BEGIN
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.revoke_token(text, text)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.normalize_role(text)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.jwks()';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.wait_mirrored(xid8, interval)';
     END IF;
     IF kind IN ('issuer', 'admin') THEN
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.issue(text, text, text, interval, text[], text, text, cidr[], jsonb, text)';
@@ -101,6 +112,8 @@ BEGIN
         RETURN NEXT 'SELECT ON apikey.usage';
         RETURN NEXT 'SELECT ON apikey.key_usage';
         RETURN NEXT 'SELECT ON apikey.role';
+        RETURN NEXT 'SELECT ON apikey.outbox';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.mirror_diff()';
     END IF;
     IF kind = 'admin' THEN
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.enable(text)';
@@ -108,6 +121,8 @@ BEGIN
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.stage_signing_key(text)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.retire_signing_key(text, boolean)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.adopt_master_key()';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.mirror_resync()';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.mirror_takeover()';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.grant_access(name, text)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.revoke_access(name)';
         RETURN NEXT 'INSERT (name, ttl, permissions, rate_limit, rate_window, refresh_window, format, issuable_by, description) ON apikey.role';
@@ -149,7 +164,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION apikey.grant_access(name, text) IS
-    'Grants a database role what it needs: application (validate, check_token, require, refresh, revoke_token), issuer (and issue, revoke, disable), auditor (reads), admin (all)';
+    'Grants a database role what it needs: application (validate, check_token, require, refresh, revoke_token, wait_mirrored), issuer (and issue, revoke, disable), auditor (reads), admin (all)';
 
 CREATE FUNCTION apikey.revoke_access(grantee name) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -9,6 +9,10 @@ COMMENT ON FUNCTION apikey.counters() IS
 CREATE VIEW apikey.metrics (name, labels, value) AS
     SELECT c.name, c.labels, c.value FROM apikey.counters() c
     UNION ALL
+    SELECT 'apikey_mirror_outbox_rows', '{}', count(*) FROM apikey.outbox
+    UNION ALL
+    SELECT 'apikey_mirror_outbox_age_seconds', '{}', coalesce(EXTRACT(epoch FROM clock_timestamp() - min(o.at)), 0) FROM apikey.outbox o
+    UNION ALL
     -- The key table is read once for all of these. Every role is there, also without keys.
     SELECT m.name, m.labels, coalesce(m.value, 0)
       FROM apikey.role r
@@ -60,6 +64,21 @@ CREATE VIEW apikey.metric_types (name, type, help) AS
         ('apikey_worker_starts_total', 'counter', 'Starts of the worker.'),
         ('apikey_worker_failures_total', 'counter', 'Times that the worker ended with an error.'),
         ('apikey_worker_last_turn_timestamp_seconds', 'gauge', 'When the worker last finished a turn of its work, in Unix time; 0: never.'),
+        ('apikey_mirror_configured', 'gauge', '1 where apikey.redis_url is set.'),
+        ('apikey_mirror_ready', 'gauge', '1 while Redis is complete and says so; else readers of Redis get "unknown".'),
+        ('apikey_mirror_connects_total', 'counter', 'Connections to Redis that were made.'),
+        ('apikey_mirror_connection_failures_total', 'counter', 'Connections to Redis that were lost or could not be made.'),
+        ('apikey_mirror_resyncs_total', 'counter', 'Times that Redis was filled anew, by cause.'),
+        ('apikey_mirror_rows_sent_total', 'counter', 'Rows of the outbox, and of revocation in a resync, that Redis was told of.'),
+        ('apikey_mirror_bytes_sent_total', 'counter', 'Bytes sent to Redis.'),
+        ('apikey_mirror_bytes_received_total', 'counter', 'Bytes received from Redis.'),
+        ('apikey_mirror_script_reloads_total', 'counter', 'Times that Redis had forgotten a script.'),
+        ('apikey_mirror_members', 'gauge', 'Withdrawals that Redis holds, at the last heartbeat.'),
+        ('apikey_mirror_watermark_age_seconds', 'gauge', 'Everything committed before that is in Redis; missing while nothing is known to be.'),
+        ('apikey_mirror_outbox_rows', 'gauge', 'Changes that Redis has not been told of yet.'),
+        ('apikey_mirror_outbox_age_seconds', 'gauge', 'How long the oldest of them has been waiting; 0: there is none.'),
+        ('apikey_rate_exchange_age_seconds', 'gauge', 'When counts of rate limits were last exchanged through Redis; missing: never.'),
+        ('apikey_rate_nodes', 'gauge', 'Nodes that share rate limits with this server, itself included; missing where none are shared.'),
         ('apikey_keys', 'gauge', 'Keys in the table, by role and state; active ones have not expired.'),
         ('apikey_keys_expiring_soon', 'gauge', 'Active keys inside their refresh window.'),
         ('apikey_keys_expired_without_refresh', 'gauge', 'Keys in the table that expired and were never refreshed, neither disabled nor revoked.'),

@@ -16,6 +16,7 @@ constexpr std::string_view pepper_label = "apikey/1 pepper";
 constexpr std::string_view tag_label = "apikey/1 tag";
 constexpr std::string_view nonce_label = "apikey/1 nonce";
 constexpr std::string_view sealing_label = "apikey/1 sealing";
+constexpr std::string_view address_label = "apikey/1 address";
 constexpr std::string_view fingerprint_label = "apikey/1 fingerprint";
 
 /** An HMAC that is itself secret: what is between the token and the stored hash. */
@@ -38,8 +39,15 @@ MasterKeys derive_master_keys(ByteView master) {
     hkdf_sha256(master, {}, tag_label, keys.tag_key.span());
     hkdf_sha256(master, {}, nonce_label, keys.nonce_key.span());
     hkdf_sha256(master, {}, sealing_label, keys.sealing_key.span());
+    hkdf_sha256(master, {}, address_label, keys.address_key.span());
     hkdf_sha256(master, {}, fingerprint_label, keys.fingerprint);
     return keys;
+}
+
+SipHashKey address_key(const MasterKeys& keys) {
+    std::array<std::uint8_t, 16> bytes;
+    std::copy_n(keys.address_key.data(), bytes.size(), bytes.begin());
+    return siphash_key(bytes);
 }
 
 std::array<std::uint8_t, 32> hash_token(const MasterKeys& keys, std::string_view token, ByteView salt,

@@ -8,6 +8,7 @@
 #include "core/bytes.h"
 #include "core/pbkdf2.h"
 #include "core/secret.h"
+#include "core/siphash.h"
 #include "core/uuid.h"
 
 /** What is stored of a token, and the keys that come of the master key (HKDF-SHA256, one label each). */
@@ -21,11 +22,14 @@ struct MasterKeys {
     SecretArray<32> tag_key;                    ///< keys the cheap tag
     SecretArray<32> nonce_key;                  ///< keys the nonce of a JWT
     SecretArray<32> sealing_key;                ///< AES-256-GCM for private signing keys
+    SecretArray<16> address_key;                ///< SipHash: by which name nodes count a client's address
     std::array<std::uint8_t, 8> fingerprint{};  ///< stored with rows; says nothing about the key
 };
 
 /** `master` is master_key_size bytes (InvalidArgument otherwise). */
 MasterKeys derive_master_keys(ByteView master);
+
+SipHashKey address_key(const MasterKeys& keys);
 
 struct TokenHash {
     std::array<std::uint8_t, 16> salt{};

@@ -82,6 +82,41 @@ RateDecision spend(Window& window, const RateLimit& limit, std::int64_t now_us, 
     return decision;
 }
 
+RateDecision spend_alone(Window& window, const RateLimit& limit, std::int64_t now_us, std::int64_t cost,
+                         std::int64_t nodes) {
+    const RateLimit share = {std::max<std::int64_t>(1, limit.limit / std::max<std::int64_t>(1, nodes)),
+                             limit.width_us};
+    advance(window, limit.width_us, now_us);
+    Window own = window;
+    own.others = 0;
+    own.previous_others = 0;
+    const RateDecision decision = spend(own, share, now_us, cost);
+    window.own = own.own;
+    return decision;
+}
+
+RateDecision deny(Window& window, const RateLimit& limit, std::int64_t now_us) {
+    const std::int64_t elapsed = advance(window, limit.width_us, now_us);
+    RateDecision decision;
+    decision.allowed = false;
+    decision.reset_us = limit.width_us - elapsed;
+    decision.retry_after_us = std::min<std::int64_t>(decision.reset_us, 1'000'000);
+    return decision;
+}
+
+void merge_others(Window& window, std::int64_t width_us, std::int64_t sequence, std::int64_t others,
+                  std::int64_t previous_others) {
+    if (window.width_us != width_us) {
+        return;
+    }
+    if (window.sequence == sequence) {
+        window.others = std::max(window.others, others);
+        window.previous_others = std::max(window.previous_others, previous_others);
+    } else if (window.sequence == sequence + 1) {
+        window.previous_others = std::max(window.previous_others, others);
+    }
+}
+
 std::int64_t remembered(const Window& window, std::int64_t now_us) {
     if (window.width_us <= 0) {
         return 0;

@@ -48,6 +48,19 @@ struct RateDecision {
  */
 RateDecision spend(Window& window, const RateLimit& limit, std::int64_t now_us, std::int64_t cost);
 
+/** The same where nobody knows what the other nodes do: by own counts alone, against this node's equal share
+ * of the limit among `nodes`, at least 1. */
+RateDecision spend_alone(Window& window, const RateLimit& limit, std::int64_t now_us, std::int64_t cost,
+                         std::int64_t nodes);
+
+/** Refuses, whatever the cost: until the window ends, or somebody knows more. */
+RateDecision deny(Window& window, const RateLimit& limit, std::int64_t now_us);
+
+/** Counts of other nodes in window number `sequence`, and in the one before. Raises what is known, for these
+ * windows only. */
+void merge_others(Window& window, std::int64_t width_us, std::int64_t sequence, std::int64_t others,
+                  std::int64_t previous_others);
+
 /** How many requests would be forgotten, that is allowed once more, if this window were dropped now. */
 std::int64_t remembered(const Window& window, std::int64_t now_us);
 

@@ -29,14 +29,14 @@ std::string_view launcher_state(core::JsonWriter& detail) {
     return "ok";
 }
 
-std::string_view maintenance_state(core::JsonWriter& detail) {
+std::string_view database_worker_state(shm::WorkerKind kind, core::JsonWriter& detail) {
     using State = shm::WorkerSlot::State;
     shm::DatabaseSlot* slot = shm::my_database();
     if (slot == nullptr) {
         detail.add("reason", "all places of apikey.max_databases are taken");
         return "missing";
     }
-    const shm::WorkerSlot worker = shm::worker_state(*slot);
+    const shm::WorkerSlot worker = shm::worker_state(*slot, kind);
     if (worker.state == State::running) {
         detail.add("pid", worker.pid).add("started_at", pg::iso_timestamp(worker.started_at));
     }
@@ -76,10 +76,12 @@ PG_ENTRY(apikey_worker_state) {
     } else if (worker == "launcher") {
         state = entry::launcher_state(detail);
     } else if (worker == "maintenance") {
-        state = entry::maintenance_state(detail);
+        state = entry::database_worker_state(shm::WorkerKind::maintenance, detail);
+    } else if (worker == "mirror") {
+        state = entry::database_worker_state(shm::WorkerKind::mirror, detail);
     } else {
         throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "unknown worker", {},
-                          "Workers are launcher and maintenance.");
+                          "Workers are launcher, maintenance and mirror.");
     }
     std::array<Datum, 2> values = {pg::text_datum(state),
                                    pg::jsonb_datum(detail.empty() ? "{}" : detail.text())};

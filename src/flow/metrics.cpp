@@ -3,7 +3,9 @@
 #include "flow/metrics.h"
 #include "pg/datum.h"
 #include "pg/library_version.h"
+#include "pg/settings.h"
 #include "shm/counters.h"
+#include "shm/mirror.h"
 #include "shm/proof_cache.h"
 #include "shm/workers.h"
 
@@ -122,6 +124,36 @@ void add_worker(std::string_view name, const shm::WorkerSlot& worker, Samples& s
                 label("worker", name));
 }
 
+double seconds_since(TimestampTz at, TimestampTz now) {
+    return static_cast<double>(now - at) / USECS_PER_SEC;
+}
+
+/** What is 0, or missing, where there is no mirror. */
+void add_mirror(const shm::MirrorState& mirror, const shm::DatabaseSlot& database, Samples& samples) {
+    const TimestampTz now = GetCurrentTimestamp();
+    samples.add("apikey_mirror_configured", *pg::settings::redis_url == '\0' ? 0.0 : 1.0);
+    samples.add("apikey_mirror_ready", mirror.phase == shm::MirrorPhase::ready ? 1.0 : 0.0);
+    samples.add("apikey_mirror_connects_total", mirror.connects);
+    samples.add("apikey_mirror_connection_failures_total", mirror.connection_failures);
+    for (std::size_t i = 0; i < mirror.resyncs.size(); i++) {
+        samples.add("apikey_mirror_resyncs_total", mirror.resyncs[i],
+                    label("cause", shm::name_of(static_cast<shm::ResyncCause>(i))));
+    }
+    samples.add("apikey_mirror_rows_sent_total", mirror.rows_sent);
+    samples.add("apikey_mirror_bytes_sent_total", mirror.bytes_sent);
+    samples.add("apikey_mirror_bytes_received_total", mirror.bytes_received);
+    samples.add("apikey_mirror_script_reloads_total", mirror.script_reloads);
+    samples.add("apikey_mirror_members", mirror.members);
+    if (mirror.watermark_at != 0) {
+        samples.add("apikey_mirror_watermark_age_seconds", seconds_since(mirror.watermark_at, now));
+    }
+    const TimestampTz synced_at = std::atomic_ref(const_cast<TimestampTz&>(database.rates.synced_at)).load();
+    if (synced_at != 0) {
+        samples.add("apikey_rate_exchange_age_seconds", seconds_since(synced_at, now));
+        samples.add("apikey_rate_nodes", static_cast<std::uint64_t>(database.rates.nodes));
+    }
+}
+
 }  // namespace
 
 std::vector<Sample> samples_in_memory() {
@@ -141,7 +173,9 @@ std::vector<Sample> samples_in_memory() {
         const shm::EventQueue ring = shm::event_queue(*database);
         samples.add("apikey_event_ring_size", static_cast<std::uint64_t>(ring.size()));
         samples.add("apikey_event_ring_capacity", static_cast<std::uint64_t>(ring.capacity()));
-        add_worker("maintenance", shm::worker_state(*database), samples);
+        add_worker("maintenance", shm::worker_state(*database, shm::WorkerKind::maintenance), samples);
+        add_worker("mirror", shm::worker_state(*database, shm::WorkerKind::mirror), samples);
+        add_mirror(*shm::mirror_state(), *database, samples);
     }
     return samples.take();
 }

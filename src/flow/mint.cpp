@@ -46,9 +46,9 @@ core::Claims claims_of(const TokenFacts& facts, const core::MasterKeys& keys, co
 
 }  // namespace
 
-Minted mint(const TokenFacts& facts, const core::MasterKeys& keys) {
+Minted mint(const TokenFacts& facts, const core::MasterKeys& keys, const Salt& salt) {
     Minted minted;
-    pg::random_bytes(minted.hash.salt);
+    minted.hash.salt = salt;
     if (facts.format == "jwt") {
         const auto signing_key = store::lock_active_signing_key(keys);
         minted.kid = signing_key.kid;

@@ -26,9 +26,11 @@ struct Minted {
     std::array<std::uint8_t, 8> tag;
 };
 
-/** A new token and what is stored of it. For a JWT the signing key in use stays locked until the end of the
- * transaction. As the owner of the tables. */
-Minted mint(const TokenFacts& facts, const core::MasterKeys& keys);
+using Salt = decltype(core::TokenHash::salt);
+
+/** A new token and what is stored of it. `salt` is strong random bytes of its own. For a JWT the signing key
+ * in use stays locked until the end of the transaction. As the owner of the tables. */
+Minted mint(const TokenFacts& facts, const core::MasterKeys& keys, const Salt& salt);
 
 /**
  * The current token of a key once more, signed again from the row; the stored hash proves that it is the

@@ -98,9 +98,11 @@ Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, con
     next.issued_at = now;
     next.expires_at = expiry(now, ttl);
     next.previous_valid_until = now + pg::settings::refresh_grace * USECS_PER_SEC;
+    Salt salt;
+    pg::random_bytes(salt);
     Minted minted = mint({key.key_id, key.generation + 1, key.owner, key.role, key.format, key.environment,
                           key.permissions, next.issued_at, next.expires_at},
-                         keys);
+                         keys, salt);
     next.kid = minted.kid;
     next.hash = minted.hash;
     next.tag = minted.tag;

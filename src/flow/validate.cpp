@@ -9,6 +9,7 @@
 #include "shm/area.h"
 #include "shm/counters.h"
 #include "shm/meter.h"
+#include "store/master_key.h"
 #include "store/roles.h"
 #include "store/snapshot.h"
 
@@ -255,6 +256,14 @@ Verdict judge(const Query& query, const PresentedToken& token, const Requirement
     return verdict;
 }
 
+/** The servers that share counts know an address by the same name when they have the same master key. Nobody
+ * else counts where there is no Redis, and then it is not worth looking for the file. */
+shm::Subject anonymous_subject(const Query& query, TimestampTz now) {
+    const core::MasterKeys* keys = *pg::settings::redis_url == '\0' ? nullptr : store::recent_master_key(now);
+    const auto shared_key = keys == nullptr ? std::nullopt : std::optional(core::address_key(*keys));
+    return shm::address_subject(query.client, shared_key ? &*shared_key : nullptr);
+}
+
 /** As role free, by client address. `original`: what is wrong with the token, or that there is none. */
 Verdict judge_anonymous(const Query& query, const Requirement& required, Code original,
                         const store::LatestSnapshot& snapshot, TimestampTz now) {
@@ -266,7 +275,7 @@ Verdict judge_anonymous(const Query& query, const Requirement& required, Code or
     required.check(grants, verdict);
     if (verdict.valid()) {
         shm::require_area("the free tier");
-        spend(shm::address_subject(query.client), limit_of(role, nullptr), query, now, verdict);
+        spend(anonymous_subject(query, now), limit_of(role, nullptr), query, now, verdict);
     }
     if (!verdict.valid()) {
         shm::record_denial(query.operation, verdict.code, std::nullopt, 0, query.client);

@@ -25,6 +25,9 @@ char* redis_certificate_file = nullptr;
 char* redis_key_file = nullptr;
 int redis_connect_timeout = 1000;
 int redis_timeout = 2000;
+char* rate_namespace = nullptr;
+int rate_sync_interval = 200;
+int rate_on_stale = static_cast<int>(RateOnStale::share);
 bool free_tier = false;
 bool free_tier_on_failure = false;
 int cache_entries = 0;
@@ -161,6 +164,28 @@ void define_redis() {
         "apikey.redis_timeout", "How long Redis may take to answer.",
         "For all commands that were sent together. A Redis that takes longer counts as lost.", &redis_timeout,
         2000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable("apikey.rate_namespace",
+                               "What the names of the shared counts of rate limits in Redis begin with.",
+                               "Servers and nodes with the same one share each key's limit. Empty: as "
+                               "apikey.redis_namespace, which no "
+                               "other server shares.",
+                               &rate_namespace, "", PGC_SIGHUP, 0, check_redis_namespace, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "apikey.rate_sync_interval", "How often counts of rate limits are exchanged through Redis.",
+        "Together the nodes may admit more than a limit by what they admit within twice this time.",
+        &rate_sync_interval, 200, 20, 60000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+    static const config_enum_entry policies[] = {
+        {"share", static_cast<int>(RateOnStale::share), false},
+        {"local", static_cast<int>(RateOnStale::local), false},
+        {"deny", static_cast<int>(RateOnStale::deny), false},
+        {nullptr, 0, false},
+    };
+    DefineCustomEnumVariable(
+        "apikey.rate_on_stale",
+        "What a limit is worth when no counts have come from Redis for three seconds.",
+        "share: this server's equal part of it among the known nodes. local: all of it. deny: nothing.",
+        &rate_on_stale, static_cast<int>(RateOnStale::share), policies, PGC_SIGHUP, 0, nullptr, nullptr,
+        nullptr);
 }
 
 /** Shared memory is made once, so these are only there, and only mean something, in a preloaded library. */

@@ -30,6 +30,12 @@ extern char* redis_key_file;
 extern int redis_connect_timeout;  ///< milliseconds
 extern int redis_timeout;          ///< milliseconds, for a batch
 
+extern char* rate_namespace;    ///< empty: as redis_namespace; checked when set
+extern int rate_sync_interval;  ///< milliseconds
+/** What a limit that is shared with other nodes is worth while their counts are not to be had. */
+enum class RateOnStale { share, local, deny };
+extern int rate_on_stale;  ///< a RateOnStale
+
 extern bool free_tier;
 extern bool free_tier_on_failure;
 

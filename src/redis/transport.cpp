@@ -107,6 +107,10 @@ void Transport::run(std::span<Connection* const> connections, Clock::time_point 
         interests_.clear();
         for (Connection* connection : connections) {
             connection->feed();
+            if (connection->wants_to_write()) {
+                // Mostly there is room, and then nothing needs to be waited for.
+                connection->handle(false, true);
+            }
             if (!connection->done()) {
                 waiting.push_back(connection);
                 interests_.push_back({connection->socket(), connection->serial(), true,
@@ -114,6 +118,7 @@ void Transport::run(std::span<Connection* const> connections, Clock::time_point 
             }
         }
         if (waiting.empty()) {
+            waiter_.give_back_latch();
             return;
         }
         if (Clock::now() >= deadline) {

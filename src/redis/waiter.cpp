@@ -56,6 +56,13 @@ void Waiter::watch(std::span<const Interest> interests) {
     });
 }
 
+void Waiter::give_back_latch() noexcept {
+    if (took_latch_) {
+        took_latch_ = false;
+        SetLatch(MyLatch);
+    }
+}
+
 void Waiter::stop_if_asked() const {
     if (must_stop_ != nullptr && must_stop_()) {
         throw Stopped();
@@ -73,6 +80,7 @@ void Waiter::wait(std::span<Interest> interests, Clock::time_point deadline) {
         for (int i = 0; i < count; i++) {
             if ((events[i].events & WL_LATCH_SET) != 0) {
                 ResetLatch(MyLatch);
+                took_latch_ = true;
             } else if (events[i].pos >= first_socket) {
                 Interest& interest = interests[static_cast<std::size_t>(events[i].pos - first_socket)];
                 interest.readable = (events[i].events & WL_SOCKET_READABLE) != 0;

@@ -34,12 +34,16 @@ class Waiter {
      * ready, or any. Serves interrupts. Throws Stopped, and pg::Error. */
     void wait(std::span<Interest> interests, Clock::time_point deadline);
 
+    /** Sets the latch again where wait() has reset it: whoever set it meant the caller, and not this wait. */
+    void give_back_latch() noexcept;
+
   private:
     void stop_if_asked() const;
     void watch(std::span<const Interest> interests);
     void forget() noexcept;
 
     bool (*must_stop_)();
+    bool took_latch_ = false;
     WaitEventSet* set_ = nullptr;  // of these sockets, in this order
     std::vector<std::uint64_t> watched_;
 };

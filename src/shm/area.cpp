@@ -6,6 +6,7 @@
 #include "pg/failure.h"
 #include "pg/settings.h"
 #include "shm/meter_cells.h"
+#include "shm/mirror.h"
 
 namespace apikey::shm {
 namespace {
@@ -44,6 +45,8 @@ Area lay_out(Layout& layout) {
     area.databases = layout.take<DatabaseSlot>(static_cast<std::size_t>(pg::settings::max_databases));
     area.event_slots = layout.take<EventQueue::Slot>(static_cast<std::size_t>(pg::settings::max_databases) *
                                                      static_cast<std::size_t>(pg::settings::event_entries));
+    area.mirrored_xids = layout.take<std::uint64_t>(static_cast<std::size_t>(pg::settings::max_databases) *
+                                                    static_cast<std::size_t>(most_xids_in_progress()));
     area.backends = layout.take<BackendBlock>(static_cast<std::size_t>(MaxBackends));
     area.proofs = layout.take<core::ProofSlot>(
         core::ProofTable::slots_for(static_cast<std::size_t>(pg::settings::cache_entries)));
@@ -64,7 +67,7 @@ extern "C" void request() {
         previous_request_hook();
     }
     RequestAddinShmemSpace(area_size());
-    RequestNamedLWLockTranche(tranche, 2);
+    RequestNamedLWLockTranche(tranche, 3);
 }
 
 core::SipHashKey random_key() {
@@ -90,11 +93,13 @@ extern "C" void start() {
     LWLockPadded* locks = GetNamedLWLockTranche(tranche);
     the_area.databases_lock = &locks[0].lock;
     the_area.workers_lock = &locks[1].lock;
+    the_area.mirrors_lock = &locks[2].lock;
     if (!found) {
         memset(static_cast<void*>(memory), 0, layout.size() - line);
         the_area.header->token_key = random_key();
         the_area.header->address_key = random_key();
         the_area.header->started_at = GetCurrentTimestamp();
+        the_area.header->boot = random_key()[0];
         ConditionVariableInit(&the_area.header->worker_left);
         for (MeterLock& lock : the_area.meter_locks) {
             SpinLockInit(&lock.mutex);

@@ -5,6 +5,7 @@
 #include "pg/guard.h"
 #include "shm/counters.h"
 #include "shm/events.h"
+#include "shm/mirror_state.h"
 
 /**
  * The extension's piece of shared memory: requested and laid out when the library is preloaded, zeroed anew
@@ -13,10 +14,14 @@
  *
  * Locks: `databases` (LWLock) guards which database has which slot and the blocks of counters of backends
  * that have ended; `workers` (LWLock) guards WorkerSlot, holders and what the header says of the launcher
- * (shm/workers.h). Neither is taken while a spinlock of the meter is held, and workers before databases where
- * both are needed.
+ * (shm/workers.h); `mirrors` (LWLock) guards MirrorState (shm/mirror.h) and is taken with no other. None is
+ * taken while a spinlock of the meter is held, and workers before databases where both are needed.
  */
 namespace apikey::shm {
+
+/** The background workers that a database has. */
+enum class WorkerKind : std::uint8_t { maintenance, mirror };
+inline constexpr std::size_t worker_kinds = 2;
 
 /** What a worker and those who start, stop and watch it have to tell each other. */
 struct WorkerSlot {
@@ -36,11 +41,17 @@ struct WorkerSlot {
 };
 
 struct DatabaseSlot {
-    Oid database;  ///< InvalidOid: free
-    Counters ended;
+    RateExchange rates;  // first: it has a cache line to itself
     core::QueueState queue;
-    WorkerSlot maintenance;
+    std::array<WorkerSlot, worker_kinds> workers;
+    MirrorState mirror;
+    Counters ended;
+    ConditionVariable watermark_moved;
+    Oid database;           ///< InvalidOid: free
     std::uint32_t holders;  ///< sessions whose command wants the database to itself: no worker may start
+
+    WorkerSlot& worker(WorkerKind kind) { return workers[static_cast<std::size_t>(kind)]; }
+    const WorkerSlot& worker(WorkerKind kind) const { return workers[static_cast<std::size_t>(kind)]; }
 };
 
 /** A backend's own counters. */
@@ -56,6 +67,7 @@ struct Header {
     core::SipHashKey token_key;
     core::SipHashKey address_key;
     TimestampTz started_at;
+    std::uint64_t boot;         ///< drawn at every start: tells this run's counts in Redis from those before
     std::uint64_t proofs_kept;  ///< slots of the proof cache in use
     pid_t launcher_pid;         ///< 0: there is none
     Latch* launcher_latch;
@@ -67,8 +79,11 @@ struct Area {
     Header* header = nullptr;
     LWLock* databases_lock = nullptr;
     LWLock* workers_lock = nullptr;
+    LWLock* mirrors_lock = nullptr;
     std::span<DatabaseSlot> databases;
     std::span<EventQueue::Slot> event_slots;  ///< settings::event_entries for each database
+    /** Transactions in progress in the snapshot of each database's watermark (MirrorState::in_progress). */
+    std::span<std::uint64_t> mirrored_xids;
     std::span<BackendBlock> backends;
     std::span<core::ProofSlot> proofs;
     std::span<MeterCell> meter;

@@ -45,6 +45,7 @@ DatabaseSlot* claim(Oid database) {
     if (free_slot != nullptr) {
         memset(static_cast<void*>(free_slot), 0, sizeof(DatabaseSlot));
         event_queue(*free_slot).reset();
+        ConditionVariableInit(&free_slot->watermark_moved);
         free_slot->database = database;
     }
     return free_slot;

@@ -17,7 +17,8 @@ void record(const Event& event) {
     // since two may pass that mark at once.
     const std::size_t waiting = queue.size();
     if (waiting >= queue.capacity() / 2 && waiting % 64 == 0) {
-        if (Latch* latch = std::atomic_ref(slot->maintenance.latch).load(std::memory_order_relaxed)) {
+        if (Latch* latch = std::atomic_ref(slot->worker(WorkerKind::maintenance).latch)
+                               .load(std::memory_order_relaxed)) {
             SetLatch(latch);
         }
     }

@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "pg/datum.h"
+#include "pg/settings.h"
 #include "shm/area.h"
 #include "shm/meter_cells.h"
 
@@ -133,6 +134,49 @@ void note(MeterCell& cell, Code code) {
     cell.uses_pending = 1;
 }
 
+/** What the limiter knows of other nodes in this database; atomic reads of a line that is hardly ever
+ * written. */
+struct Exchange {
+    std::int64_t clock_offset_us = 0;
+    std::int64_t nodes = 1;
+    bool stale = false;
+};
+
+Exchange exchange_state(TimestampTz now) {
+    Exchange exchange;
+    DatabaseSlot* slot = *pg::settings::redis_url == '\0' ? nullptr : my_database();
+    if (slot == nullptr) {
+        return exchange;
+    }
+    const std::int64_t stale_after_us =
+        std::max<std::int64_t>(3 * USECS_PER_SEC, std::int64_t(pg::settings::rate_sync_interval) * 2000);
+    const TimestampTz synced_at = std::atomic_ref(slot->rates.synced_at).load(std::memory_order_relaxed);
+    if (synced_at != 0) {
+        exchange.clock_offset_us =
+            std::atomic_ref(slot->rates.clock_offset_us).load(std::memory_order_relaxed);
+        exchange.nodes = std::atomic_ref(slot->rates.nodes).load(std::memory_order_relaxed);
+    }
+    exchange.stale = now - (synced_at != 0 ? synced_at : area()->header->started_at) > stale_after_us;
+    return exchange;
+}
+
+/** By the limit, or by what is left of it when nobody knows what the other nodes do. */
+core::RateDecision spend(core::Window& window, const core::RateLimit& limit, std::int64_t now_us,
+                         std::int64_t cost, const Exchange& exchange) {
+    if (!exchange.stale) {
+        return core::spend(window, limit, now_us, cost);
+    }
+    switch (static_cast<pg::settings::RateOnStale>(pg::settings::rate_on_stale)) {
+        case pg::settings::RateOnStale::deny:
+            return core::deny(window, limit, now_us);
+        case pg::settings::RateOnStale::local:
+            return core::spend_alone(window, limit, now_us, cost, 1);
+        case pg::settings::RateOnStale::share:
+            break;
+    }
+    return core::spend_alone(window, limit, now_us, cost, exchange.nodes);
+}
+
 }  // namespace
 
 Subject key_subject(const core::Uuid& key_id) {
@@ -142,7 +186,7 @@ Subject key_subject(const core::Uuid& key_id) {
     return subject;
 }
 
-Subject address_subject(const std::optional<core::Network>& client) {
+Subject address_subject(const std::optional<core::Network>& client, const core::SipHashKey* shared_key) {
     std::array<std::uint8_t, 17> identity{};
     std::size_t size = 1;
     if (client) {
@@ -154,7 +198,8 @@ Subject address_subject(const std::optional<core::Network>& client) {
         size += significant;
     }
     const core::Fingerprint hash =
-        core::siphash_128(area()->header->address_key, core::ByteView(identity).first(size));
+        core::siphash_128(shared_key == nullptr ? area()->header->address_key : *shared_key,
+                          core::ByteView(identity).first(size));
     Subject subject;
     subject.kind = Subject::Kind::address;
     subject.id = {hash.low, hash.high};
@@ -168,13 +213,15 @@ std::optional<core::RateDecision> use(const Subject& subject, const std::optiona
         return std::nullopt;
     }
     const Set set = set_of(subject);
+    const Exchange exchange = limit ? exchange_state(now) : Exchange();
     Evicted evicted;
     core::RateDecision decision;
     SpinLockAcquire(set.mutex);
     MeterCell& cell = find_or_make(set, subject, now, evicted);
     cell.touched_at = now;
     if (limit) {
-        decision = core::spend(cell.window, *limit, unix_us(now), cost);
+        decision = spend(cell.window, *limit, unix_us(now) + exchange.clock_offset_us, cost, exchange);
+        cell.unexchanged = true;
     }
     if (subject.kind == Subject::Kind::key) {
         note(cell, decision.allowed ? Code::valid : Code::rate_limited);
@@ -234,6 +281,60 @@ std::size_t take_uses(std::size_t& position, std::span<UseCounts> out) {
         SpinLockRelease(set.mutex);
     }
     return taken;
+}
+
+std::size_t read_rate_cells(std::size_t& position, bool all, std::span<RateCell> out) {
+    const std::size_t sets = area()->meter.size() / meter_ways;
+    const TimestampTz now = GetCurrentTimestamp();
+    const std::int64_t now_us = unix_us(now) + exchange_state(now).clock_offset_us;
+    std::size_t found = 0;
+    for (; position < sets && found + meter_ways <= out.size(); position++) {
+        const Set set = nth_set(position);
+        SpinLockAcquire(set.mutex);
+        for (MeterCell& cell : set.cells) {
+            if (cell.database == MyDatabaseId &&
+                (cell.unexchanged || (all && core::remembered(cell.window, now_us) > 0))) {
+                out[found++] = {cell.subject, cell.window};
+                cell.unexchanged = false;
+            }
+        }
+        SpinLockRelease(set.mutex);
+    }
+    return found;
+}
+
+void merge_others(const RateCell& from, std::int64_t others, std::int64_t previous_others) {
+    const Set set = set_of(from.subject);
+    SpinLockAcquire(set.mutex);
+    for (MeterCell& cell : set.cells) {
+        if (is_cell_of(cell, from.subject)) {
+            core::merge_others(cell.window, from.window.width_us, from.window.sequence, others,
+                               previous_others);
+        }
+    }
+    SpinLockRelease(set.mutex);
+}
+
+void set_clock_offset(std::int64_t microseconds) {
+    std::atomic_ref(my_database()->rates.clock_offset_us).store(microseconds, std::memory_order_relaxed);
+}
+
+void note_rates_synced(TimestampTz at, std::int64_t nodes) {
+    RateExchange& rates = my_database()->rates;
+    std::atomic_ref(rates.nodes).store(nodes, std::memory_order_relaxed);
+    std::atomic_ref(rates.synced_at).store(at, std::memory_order_relaxed);
+}
+
+std::string rate_subject_text(const Subject& subject) {
+    if (subject.kind == Subject::Kind::key) {
+        core::Uuid key_id;
+        memcpy(key_id.bytes.data(), subject.id.data(), key_id.bytes.size());
+        return core::to_string(key_id);
+    }
+    std::array<char, 40> text;
+    const int length = snprintf(text.data(), text.size(), "ip-%016" INT64_MODIFIER "x%016" INT64_MODIFIER "x",
+                                subject.id[0], subject.id[1]);
+    return {text.data(), static_cast<std::size_t>(length)};
 }
 
 void give_back(const UseCounts& uses) {

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "core/network.h"
+#include "core/siphash.h"
 #include "core/window.h"
 #include "shm/events.h"
 
@@ -27,11 +28,15 @@ struct Subject {
 };
 
 Subject key_subject(const core::Uuid& key_id);
-/** A keyed hash of the address: IPv6 counts by /64; without an address all share one. Needs shared memory. */
-Subject address_subject(const std::optional<core::Network>& client);
+/** A keyed hash of the address: IPv6 counts by /64; without an address all share one. With `shared_key` it is
+ * the same on all servers that have that key, else on this one only, until it ends. Needs shared memory. */
+Subject address_subject(const std::optional<core::Network>& client, const core::SipHashKey* shared_key);
 
-/** One use, at `now` by the clock. Counts as VALID or RATE_LIMITED. Without a limit it is only counted.
- * nullopt without shared memory. */
+/**
+ * One use, at `now` by the clock. Counts as VALID or RATE_LIMITED. Without a limit it is only counted. Where
+ * counts are exchanged with other nodes and that has not happened for three seconds, apikey.rate_on_stale
+ * decides what a limit is worth. nullopt without shared memory.
+ */
 std::optional<core::RateDecision> use(const Subject& subject, const std::optional<core::RateLimit>& limit,
                                       TimestampTz now, std::int64_t cost,
                                       const std::optional<core::Network>& client);
@@ -49,6 +54,25 @@ void prefetch(const Subject& subject);
  * back.
  */
 std::size_t take_uses(std::size_t& position, std::span<UseCounts> out);
+
+/** What a subject of this database has used of its limit, for the exchange with other nodes. */
+struct RateCell {
+    Subject subject;
+    core::Window window;
+};
+/** Cells that somebody has asked about since they were last read, or `all` that still matter; from `position`
+ * (0 at first) on, which it advances. Fills `out`, which must have room for 8 at least; 0 is the end. */
+std::size_t read_rate_cells(std::size_t& position, bool all, std::span<RateCell> out);
+/** What the others have used in the window of that cell, and in the one before. Only ever raises. */
+void merge_others(const RateCell& cell, std::int64_t others, std::int64_t previous_others);
+
+/** Redis' clock less ours: windows are reckoned by Redis' clock, so that all nodes agree on them. */
+void set_clock_offset(std::int64_t microseconds);
+/** All counts have been exchanged, with so many nodes. */
+void note_rates_synced(TimestampTz at, std::int64_t nodes);
+
+/** As other nodes know it: the key's id, or ip- and the hash of an address. */
+std::string rate_subject_text(const Subject& subject);
 
 /** Adds counts to the key's cell again. */
 void give_back(const UseCounts& uses);

@@ -22,6 +22,7 @@ struct alignas(64) MeterCell {
     TimestampTz last_used_at;
     core::Network last_client;
     bool has_client;
+    bool unexchanged;  ///< the window was asked about since read_rate_cells()
     std::array<std::uint32_t, core::code_count> by_code;
 };
 

@@ -8,6 +8,7 @@ namespace {
 using State = WorkerSlot::State;
 
 DatabaseSlot* working_in = nullptr;
+WorkerKind working_as = WorkerKind::maintenance;
 /** By this session. */
 std::vector<DatabaseSlot*> held;
 bool lets_go_at_end = false;
@@ -18,6 +19,20 @@ struct Locked {
     Locked() { LWLockAcquire(area()->workers_lock, LW_EXCLUSIVE); }
     void release() const { LWLockRelease(area()->workers_lock); }
 };
+
+/** With the lock held: a worker takes it to leave, so that the process number is still its own. */
+void tell_to_end(const WorkerSlot& worker) {
+    if (worker.state == State::running) {
+        kill(worker.pid, SIGTERM);
+    }
+}
+
+/** With the lock held. */
+bool has_workers(const DatabaseSlot& slot) {
+    return std::any_of(slot.workers.begin(), slot.workers.end(), [](const WorkerSlot& worker) {
+        return worker.state == State::running || worker.state == State::starting;
+    });
+}
 
 void raw_wake_launcher() {
     if (Latch* latch = area()->header->launcher_latch) {
@@ -34,7 +49,7 @@ extern "C" void launcher_leaves(int /*code*/, Datum /*argument*/) {
 
 extern "C" void worker_leaves(int code, Datum /*argument*/) {
     const Locked locked;
-    WorkerSlot& worker = working_in->maintenance;
+    WorkerSlot& worker = working_in->worker(working_as);
     worker.state = code == 0 ? State::absent : State::failed;
     worker.failures += code == 0 ? 0 : 1;
     worker.pid = 0;
@@ -89,14 +104,14 @@ void wake_launcher() {
     });
 }
 
-bool become_maintenance_worker() {
+bool become_worker(WorkerKind kind) {
     DatabaseSlot* slot = my_database();
     if (slot == nullptr) {
         return false;
     }
     return pg::call([&] {
         const Locked locked;
-        WorkerSlot& worker = slot->maintenance;
+        WorkerSlot& worker = slot->worker(kind);
         const bool wanted = worker.state != State::running && slot->holders == 0;
         if (wanted) {
             worker.state = State::running;
@@ -105,6 +120,7 @@ bool become_maintenance_worker() {
             worker.starts++;
             std::atomic_ref(worker.latch).store(MyLatch, std::memory_order_relaxed);
             working_in = slot;
+            working_as = kind;
         } else if (worker.state == State::starting) {
             worker.state = State::absent;
         }
@@ -121,15 +137,15 @@ bool become_maintenance_worker() {
 void note_turn() {
     pg::call([] {
         const Locked locked;
-        working_in->maintenance.last_turn_at = GetCurrentTimestamp();
+        working_in->worker(working_as).last_turn_at = GetCurrentTimestamp();
         locked.release();
     });
 }
 
-bool begin_start(DatabaseSlot& slot) {
+bool begin_start(DatabaseSlot& slot, WorkerKind kind) {
     return pg::call([&] {
         const Locked locked;
-        WorkerSlot& worker = slot.maintenance;
+        WorkerSlot& worker = slot.worker(kind);
         const bool may =
             slot.holders == 0 && worker.state != State::running && worker.state != State::starting;
         if (may) {
@@ -141,10 +157,10 @@ bool begin_start(DatabaseSlot& slot) {
     });
 }
 
-void fail_start(DatabaseSlot& slot) {
+void fail_start(DatabaseSlot& slot, WorkerKind kind) {
     pg::call([&] {
         const Locked locked;
-        WorkerSlot& worker = slot.maintenance;
+        WorkerSlot& worker = slot.worker(kind);
         if (worker.state == State::starting) {
             worker.state = State::failed;
             worker.failures++;
@@ -153,13 +169,10 @@ void fail_start(DatabaseSlot& slot) {
     });
 }
 
-void stop_worker(DatabaseSlot& slot) {
+void stop_worker(DatabaseSlot& slot, WorkerKind kind) {
     pg::call([&] {
         const Locked locked;
-        // Under the lock: the worker takes it to leave, so the process number is still its own.
-        if (slot.maintenance.state == State::running) {
-            kill(slot.maintenance.pid, SIGTERM);
-        }
+        tell_to_end(slot.worker(kind));
         locked.release();
     });
 }
@@ -167,9 +180,7 @@ void stop_worker(DatabaseSlot& slot) {
 void release_database(DatabaseSlot& slot) {
     pg::call([&] {
         const Locked locked;
-        const bool in_use = slot.holders != 0 || slot.maintenance.state == State::running ||
-                            slot.maintenance.state == State::starting;
-        if (!in_use) {
+        if (slot.holders == 0 && !has_workers(slot)) {
             LWLockAcquire(area()->databases_lock, LW_EXCLUSIVE);
             slot.database = InvalidOid;
             LWLockRelease(area()->databases_lock);
@@ -178,10 +189,10 @@ void release_database(DatabaseSlot& slot) {
     });
 }
 
-WorkerSlot worker_state(DatabaseSlot& slot) {
+WorkerSlot worker_state(DatabaseSlot& slot, WorkerKind kind) {
     return pg::call([&] {
         const Locked locked;
-        const WorkerSlot worker = slot.maintenance;
+        const WorkerSlot worker = slot.worker(kind);
         locked.release();
         return worker;
     });
@@ -204,10 +215,10 @@ void wait_for_workers_to_leave(const DatabaseSlot& slot) {
     ConditionVariablePrepareToSleep(&area()->header->worker_left);
     for (;;) {
         const Locked locked;
-        const State state = slot.maintenance.state;
+        const bool there = has_workers(slot);
         locked.release();
         const long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-        if ((state != State::running && state != State::starting) || left <= 0) {
+        if (!there || left <= 0) {
             break;
         }
         ConditionVariableTimedSleep(&area()->header->worker_left, left, PG_WAIT_EXTENSION);
@@ -229,8 +240,8 @@ void keep_workers_away(DatabaseSlot& slot) {
             const Locked locked;
             slot.holders++;
             held.push_back(&slot);
-            if (slot.maintenance.state == State::running) {
-                kill(slot.maintenance.pid, SIGTERM);
+            for (const WorkerSlot& worker : slot.workers) {
+                tell_to_end(worker);
             }
             locked.release();
         });

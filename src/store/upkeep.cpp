@@ -59,6 +59,10 @@ bool lock_against_drop() {
     });
 }
 
+Oid extension_id() {
+    return pg::call([] { return get_extension_oid("apikey", true); });
+}
+
 std::int64_t record_expired(int batch) {
     static pg::Statement statement("SELECT apikey.record_expired($1)", INT4OID);
     const std::array<pg::Parameter, 1> parameters = {Int32GetDatum(batch)};

@@ -14,6 +14,8 @@ Installation installation();
  * that we could want; false where it is being dropped at the moment. To be held to the end of the
  * transaction. */
 bool lock_against_drop();
+/** Another one when the extension has been dropped and created again. InvalidOid: it is not there. */
+Oid extension_id();
 
 std::int64_t record_expired(int batch);
 std::int64_t prune_revocations(int batch);

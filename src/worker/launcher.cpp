@@ -31,7 +31,7 @@ constexpr std::int64_t longest_wait_us = 10 * USECS_PER_SEC;
  * (DATCONNLIMIT_INVALID_DB, which the first minor releases do not know): nobody can connect to it. */
 constexpr std::int32_t invalid_database = -2;
 
-/** What the launcher remembers of a database. */
+/** What the launcher remembers of a worker. */
 struct Attempts {
     BackgroundWorkerHandle* handle = nullptr;  ///< null where an earlier launcher started it
     TimestampTz next_at = 0;
@@ -40,7 +40,24 @@ struct Attempts {
     bool seen_alive = false;
 };
 
-std::map<Oid, Attempts> attempts;
+using shm::WorkerKind;
+
+struct WorkerProgram {
+    WorkerKind kind;
+    const char* name;
+    const char* function;
+};
+constexpr std::array<WorkerProgram, shm::worker_kinds> programs = {{
+    {WorkerKind::maintenance, "apikey maintenance", "apikey_maintenance_main"},
+    {WorkerKind::mirror, "apikey mirror", "apikey_mirror_main"},
+}};
+
+/** The mirror worker is there only where there is a Redis to mirror to. */
+bool is_wanted(WorkerKind kind) {
+    return kind != WorkerKind::mirror || *pg::settings::redis_url != '\0';
+}
+
+std::map<std::pair<Oid, WorkerKind>, Attempts> attempts;
 
 struct Databases {
     std::set<Oid> existing;
@@ -75,7 +92,7 @@ std::optional<Databases> look_at_databases() {
     return done ? std::optional(databases) : std::nullopt;
 }
 
-void ask_postmaster(shm::DatabaseSlot& slot, Attempts& attempt) {
+void ask_postmaster(shm::DatabaseSlot& slot, const WorkerProgram& program, Attempts& attempt) {
     BackgroundWorker worker{};
     worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
     worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
@@ -83,9 +100,9 @@ void ask_postmaster(shm::DatabaseSlot& slot, Attempts& attempt) {
     worker.bgw_main_arg = ObjectIdGetDatum(slot.database);
     worker.bgw_notify_pid = MyProcPid;
     strlcpy(worker.bgw_library_name, "apikey", sizeof(worker.bgw_library_name));
-    strlcpy(worker.bgw_function_name, "apikey_maintenance_main", sizeof(worker.bgw_function_name));
-    strlcpy(worker.bgw_name, "apikey maintenance", sizeof(worker.bgw_name));
-    strlcpy(worker.bgw_type, "apikey maintenance", sizeof(worker.bgw_type));
+    strlcpy(worker.bgw_function_name, program.function, sizeof(worker.bgw_function_name));
+    strlcpy(worker.bgw_name, program.name, sizeof(worker.bgw_name));
+    strlcpy(worker.bgw_type, program.name, sizeof(worker.bgw_type));
     BackgroundWorkerHandle* handle = nullptr;
     const pg::MemoryScope for_life(TopMemoryContext);
     const bool registered = pg::call([&] { return RegisterDynamicBackgroundWorker(&worker, &handle); });
@@ -97,14 +114,14 @@ void ask_postmaster(shm::DatabaseSlot& slot, Attempts& attempt) {
         attempt.warned = false;
         return;
     }
-    shm::fail_start(slot);
+    shm::fail_start(slot, program.kind);
     if (!attempt.warned) {
         attempt.warned = true;
-        pg::call([] {
+        pg::call([&] {
             ereport(WARNING,
-                    (errmsg("apikey found no place for a maintenance worker"),
-                     errhint("Increase max_worker_processes: apikey takes one for its launcher and one "
-                             "for each of apikey.databases.")));
+                    (errmsg("apikey found no place for the worker \"%s\"", program.name),
+                     errhint("Increase max_worker_processes: apikey takes one for its launcher, one for each "
+                             "of apikey.databases, and with apikey.redis_url a second one for each.")));
         });
     }
 }
@@ -119,12 +136,12 @@ bool never_came(const shm::WorkerSlot& worker, const Attempts& attempt, Timestam
 }
 
 /** Starts the worker, if there is none and it is time. */
-void look_after(shm::DatabaseSlot& slot, Attempts& attempt, TimestampTz now) {
-    shm::WorkerSlot worker = shm::worker_state(slot);
+void look_after(shm::DatabaseSlot& slot, const WorkerProgram& program, Attempts& attempt, TimestampTz now) {
+    shm::WorkerSlot worker = shm::worker_state(slot, program.kind);
     if (worker.state == State::starting && never_came(worker, attempt, now)) {
         // Read again: it may have come and gone in between.
-        shm::fail_start(slot);
-        worker = shm::worker_state(slot);
+        shm::fail_start(slot, program.kind);
+        worker = shm::worker_state(slot, program.kind);
     }
     if (worker.state == State::running) {
         attempt.seen_alive = true;
@@ -140,31 +157,48 @@ void look_after(shm::DatabaseSlot& slot, Attempts& attempt, TimestampTz now) {
         // Just ended, or never started: the first start is at once, another one a while after the end.
         attempt.next_at = attempt.seen_alive || worker.failures > 0 ? now + attempt.delay_us : now;
     }
-    if (now < attempt.next_at || !shm::begin_start(slot)) {
+    if (now < attempt.next_at || !shm::begin_start(slot, program.kind)) {
         return;
     }
     attempt.next_at = 0;
     attempt.delay_us =
         worker.state == State::failed ? std::min(2 * attempt.delay_us, longest_delay_us) : first_delay_us;
-    ask_postmaster(slot, attempt);
+    ask_postmaster(slot, program, attempt);
 }
 
-/** Databases that are not in the list any more lose their worker, those that are gone their place. */
+/** Workers that are not wanted any more are told to end; databases that are gone lose their place. */
 void clear_away(const Databases& databases) {
     for (shm::DatabaseSlot& slot : shm::area()->databases) {
         const Oid database = slot.database;
-        if (!OidIsValid(database) || databases.wanted.contains(database)) {
+        if (!OidIsValid(database)) {
             continue;
         }
-        const State state = shm::worker_state(slot).state;
-        if (state == State::running) {
-            shm::stop_worker(slot);
-        } else if (state != State::starting) {
-            attempts.erase(database);
-            if (!databases.existing.contains(database)) {
-                shm::release_database(slot);
+        const bool listed = databases.wanted.contains(database);
+        for (const WorkerProgram& program : programs) {
+            if (listed && is_wanted(program.kind)) {
+                continue;
+            }
+            const State state = shm::worker_state(slot, program.kind).state;
+            if (state == State::running) {
+                shm::stop_worker(slot, program.kind);
+            } else if (state != State::starting) {
+                attempts.erase({database, program.kind});
             }
         }
+        if (!listed && !databases.existing.contains(database)) {
+            shm::release_database(slot);
+        }
+    }
+}
+
+void warn_of_full_area() {
+    static bool warned = false;
+    if (!warned) {
+        warned = true;
+        pg::call([] {
+            ereport(WARNING, (errmsg("apikey has no place for one more database"),
+                              errhint("Increase apikey.max_databases.")));
+        });
     }
 }
 
@@ -175,15 +209,15 @@ void turn() {
     }
     const TimestampTz now = GetCurrentTimestamp();
     for (const Oid database : databases->wanted) {
-        Attempts& attempt = attempts[database];
-        if (shm::DatabaseSlot* slot = shm::database_slot(database)) {
-            look_after(*slot, attempt, now);
-        } else if (!attempt.warned) {
-            attempt.warned = true;
-            pg::call([] {
-                ereport(WARNING, (errmsg("apikey has no place for one more database"),
-                                  errhint("Increase apikey.max_databases.")));
-            });
+        shm::DatabaseSlot* slot = shm::database_slot(database);
+        if (slot == nullptr) {
+            warn_of_full_area();
+            continue;
+        }
+        for (const WorkerProgram& program : programs) {
+            if (is_wanted(program.kind)) {
+                look_after(*slot, program, attempts[{database, program.kind}], now);
+            }
         }
     }
     clear_away(*databases);
@@ -192,7 +226,7 @@ void turn() {
 long wait_ms() {
     std::int64_t wait_us = longest_wait_us;
     const TimestampTz now = GetCurrentTimestamp();
-    for (const auto& [database, attempt] : attempts) {
+    for (const auto& [worker, attempt] : attempts) {
         if (attempt.next_at != 0) {
             wait_us = std::clamp<std::int64_t>(attempt.next_at - now, 10'000, wait_us);
         }

@@ -1,8 +1,10 @@
 #include "pg/boundary.h"
 #include "pg/settings.h"
 #include "shm/workers.h"
+#include "store/mirror.h"
 #include "store/upkeep.h"
 #include "worker/event_writer.h"
+#include "worker/pinned_settings.h"
 #include "worker/signals.h"
 #include "worker/transaction.h"
 #include "worker/use_writer.h"
@@ -53,35 +55,6 @@ class Task {
     bool more_ = false;
 };
 
-/** In all that is done to tables. A worker that waits for a lock gives up before deadlock_timeout makes a
- * victim of the one that it is waiting for. */
-void pin_settings() {
-    struct Setting {
-        const char* name;
-        const char* value;
-    };
-    const std::array<Setting, 8> pinned = {{
-        {"search_path", "pg_catalog, pg_temp"},
-        {"lock_timeout", "500ms"},
-        {"statement_timeout", "0"},
-        {"idle_in_transaction_session_timeout", "0"},
-        {"default_transaction_isolation", "read committed"},
-        {"default_transaction_read_only", "off"},
-        {"default_transaction_deferrable", "off"},
-        // What a crash takes from the last moments of shared memory, no flush brings back.
-        {"synchronous_commit", "off"},
-    }};
-    for (const Setting& setting : pinned) {
-        pg::call([&] { SetConfigOption(setting.name, setting.value, PGC_SUSET, PGC_S_OVERRIDE); });
-    }
-    // Since version 17. It would end the process, in the midst of a long step.
-    pg::call([] {
-        if (GetConfigOption("transaction_timeout", true, false) != nullptr) {
-            SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-        }
-    });
-}
-
 /** Is there anything to work on? Warns once of a version that does not fit. */
 bool is_installed() {
     static bool warned = false;
@@ -122,6 +95,19 @@ bool prune(Task& task) {
     return done;
 }
 
+/** Where there is no Redis, nobody else empties it; what is withdrawn is in revocation all the same. */
+bool empty_outbox(Task& task) {
+    if (*pg::settings::redis_url != '\0') {
+        return true;
+    }
+    std::int64_t rows = 0;
+    const bool done = run_step("empty the outbox", [&] { rows = store::prune_outbox(10 * batch); });
+    if (rows > 0) {
+        task.again();
+    }
+    return done;
+}
+
 bool withdraw_months() {
     return run_step("withdraw a month", [] { store::withdraw_audit_months(); });
 }
@@ -156,11 +142,11 @@ void run(Oid database) {
     catch_signals();
     pg::call([&] { BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0); });
     end_in_good_order();
-    if (!shm::become_maintenance_worker()) {
+    if (!shm::become_worker(shm::WorkerKind::maintenance)) {
         return;
     }
-    pin_settings();
-    Task events, uses, expiry, pruning, partitions;
+    pin_worker_settings();
+    Task events, uses, expiry, pruning, outbox, partitions;
     bool last = false;
     while (!last) {
         // What happened before the request to end is still written.
@@ -177,6 +163,7 @@ void run(Oid database) {
                 uses.run_if_due(pg::settings::usage_interval * second, [] { return write_uses(); });
                 expiry.run_if_due(5 * second, [&] { return expire(expiry); });
                 pruning.run_if_due(60 * second, [&] { return prune(pruning); });
+                outbox.run_if_due(5 * second, [&] { return empty_outbox(outbox); });
                 partitions.run_if_due(3600 * second, [] { return partition(); });
             }
         }

@@ -170,6 +170,19 @@ INSERT INTO nonsense (refused_by, statement) VALUES
     ('usage_count_check', 'UPDATE apikey.usage SET count = 0'),
     ('key_usage_pkey', 'INSERT INTO apikey.key_usage TABLE apikey.key_usage');
 
+-- What the mirror keeps.
+INSERT INTO apikey.outbox (topic) VALUES ('roles');
+INSERT INTO apikey.mirror_epoch (counter, timeline, cause) VALUES (1, 1, 'connected');
+INSERT INTO apikey.mirror_unknown (member, until) VALUES ('a', now());
+INSERT INTO nonsense (refused_by, statement) VALUES
+    ('outbox_topic_check', 'INSERT INTO apikey.outbox (topic) VALUES (''weather'')'),
+    ('outbox_topic_check', 'INSERT INTO apikey.outbox (topic) VALUES (''key'')'),
+    ('outbox_topic_check', 'INSERT INTO apikey.outbox (topic, key_id) SELECT ''jwks'', key_id FROM known'),
+    ('outbox_pkey', 'INSERT INTO apikey.outbox OVERRIDING SYSTEM VALUE SELECT * FROM apikey.outbox LIMIT 1'),
+    ('mirror_epoch_pkey', 'INSERT INTO apikey.mirror_epoch (counter, timeline, cause) VALUES (1, 1, ''connected'')'),
+    ('mirror_epoch_unique', 'INSERT INTO apikey.mirror_epoch SELECT counter + 1, epoch, timeline, cause FROM apikey.mirror_epoch'),
+    ('mirror_unknown_pkey', 'INSERT INTO apikey.mirror_unknown TABLE apikey.mirror_unknown');
+
 SELECT results_eq('SELECT n.statement, pg_temp.outcome(n.statement) FROM nonsense n ORDER BY n.id',
     $$SELECT n.statement, CASE WHEN n.refused_by LIKE '%\_fkey' THEN '23503 ' WHEN c.contype = 'c' THEN '23514 ' ELSE '23505 ' END || n.refused_by
         FROM nonsense n LEFT JOIN pg_catalog.pg_constraint c ON c.connamespace = 'apikey'::regnamespace AND c.conname::text = n.refused_by ORDER BY n.id$$,
@@ -205,7 +218,7 @@ SELECT set_eq($$
        -- Statistics, and what would only be found again.
        AND c.relname NOT IN ('usage', 'key_usage', 'expiry_progress')$$,
     $$SELECT format('55000 TRUNCATE on apikey.%s is refused', t)
-        FROM unnest('{audit_event,audit_event_default,key,revocation,role,signing_key}'::text[]) t$$, 'TRUNCATE of each table is refused');
+        FROM unnest('{audit_event,audit_event_default,key,mirror_epoch,mirror_unknown,outbox,revocation,role,signing_key}'::text[]) t$$, 'TRUNCATE of each table is refused');
 
 -- What a trigger refuses: no constraint sees the row before.
 SELECT throws_ok(format('UPDATE apikey.key SET key_id = apikey.uuid_v7() WHERE key_id = %L', key_id), '55000', NULL, 'a key keeps its id') FROM known;

@@ -5,7 +5,7 @@ BEGIN;
 SET LOCAL search_path TO public, pg_catalog, pg_temp;
 SET LOCAL client_min_messages = warning;
 SET LOCAL apikey.refresh_grace = '5min';
-SELECT plan(48);
+SELECT plan(54);
 
 INSERT INTO apikey.role (name, ttl, refresh_window, permissions) VALUES ('withdrawn', '1 hour', '1 hour', '{chat:*}');
 SELECT apikey.rotate_signing_key() \g /dev/null
@@ -37,6 +37,23 @@ UPDATE apikey.key SET name = 'better', metadata = '{"a": 1}' WHERE key_id = pg_t
 SELECT pg_temp.withdrawn('good', '{}', 'nor has one whose name or metadata changed: no token says them');
 UPDATE apikey.key SET expires_at = expires_at + interval '1 minute' WHERE key_id = pg_temp.id('good');
 SELECT pg_temp.withdrawn('good', '{}', 'nor one that lives longer');
+
+-- What no claim says: other nodes must ask about a key that is bound to addresses or has a limit of its own.
+INSERT INTO held SELECT 'bound', i.key_id, i.token, i.expires_at
+  FROM apikey.issue('withdrawals', 'withdrawn', name => 'bound', allowed_cidrs => '{192.0.2.0/24}') i;
+SELECT pg_temp.withdrawn('bound', '{changed 1 now first expiry}', 'a key bound to addresses is one to ask about from the start');
+SELECT pg_temp.again('bound');
+SELECT pg_temp.withdrawn('bound', '{withdrawn 1 after the grace first expiry,changed 1 now first expiry,changed 2 now last expiry}', 'and so is its successor');
+INSERT INTO held SELECT 'opaque', i.key_id, i.token, i.expires_at
+  FROM apikey.issue('withdrawals', 'withdrawn', name => 'opaque', format => 'opaque', allowed_cidrs => '{192.0.2.0/24}') i;
+SELECT pg_temp.withdrawn('opaque', '{}', 'about an opaque one they ask anyway');
+SELECT pg_temp.hold('limited');
+UPDATE apikey.key SET rate_limit = 10 WHERE key_id = pg_temp.id('limited');
+SELECT pg_temp.withdrawn('limited', '{changed 1 now first expiry}', 'a key that gets a limit of its own is one to ask about');
+UPDATE apikey.key SET rate_limit = NULL WHERE key_id = pg_temp.id('limited');
+SELECT pg_temp.withdrawn('limited', '{changed 1 now first expiry}', 'that generation stays one, also when the limit goes');
+SELECT pg_temp.again('limited');
+SELECT pg_temp.withdrawn('limited', '{withdrawn 1 after the grace first expiry,changed 1 now first expiry}', 'but not its successor');
 
 -- All generations.
 SELECT pg_temp.hold('revoked');

@@ -14,7 +14,9 @@ SELECT name FROM apikey.metrics WHERE value <> 0 AND name <> 'apikey_proof_cache
 SELECT m.name, t.type, (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(min(m.labels::text)::jsonb) k) AS labels, count(*) AS series
   FROM apikey.metrics m LEFT JOIN apikey.metric_types t ON t.name = regexp_replace(m.name, '(_seconds)_(bucket|sum|count)$', '\1')
  GROUP BY m.name, t.type ORDER BY m.name COLLATE "C";
-SELECT name AS never_seen FROM apikey.metric_types t WHERE NOT EXISTS (SELECT FROM apikey.metrics m WHERE m.name IN (t.name, t.name || '_count'));
+-- But for what there is only with a mirror.
+SELECT name AS never_seen FROM apikey.metric_types t WHERE name NOT IN ('apikey_mirror_watermark_age_seconds', 'apikey_rate_exchange_age_seconds', 'apikey_rate_nodes')
+   AND NOT EXISTS (SELECT FROM apikey.metrics m WHERE m.name IN (t.name, t.name || '_count'));
 SELECT name, labels FROM apikey.metrics GROUP BY name, labels HAVING count(*) > 1;
 SELECT labels ->> 'version' = (SELECT extversion FROM pg_extension WHERE extname = 'apikey') AS version FROM apikey.metrics WHERE name = 'apikey_build_info';
 SELECT abs(value - extract(epoch FROM pg_postmaster_start_time())) < 60 AS started_with_the_server FROM apikey.metrics WHERE name = 'apikey_start_time_seconds';
@@ -31,7 +33,7 @@ BEGIN
     RETURN QUERY
         SELECT substr(n.name, 8), (SELECT string_agg(l.value, ' ' ORDER BY l.key) FROM jsonb_each_text(n.labels) l), n.value - coalesce(b.value, 0)
           FROM now_seen n LEFT JOIN before b USING (name, labels)
-         WHERE n.value <> coalesce(b.value, 0) AND n.name NOT LIKE 'apikey\_validation\_duration\_%'
+         WHERE n.value <> coalesce(b.value, 0) AND n.name NOT LIKE 'apikey\_validation\_duration\_%' AND n.name NOT LIKE 'apikey\_mirror\_outbox\_%'
          ORDER BY n.name COLLATE "C", n.labels::text COLLATE "C";
     DELETE FROM before;
     INSERT INTO before TABLE now_seen;

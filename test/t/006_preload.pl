@@ -30,6 +30,9 @@ my %parameters = (
 	'apikey.redis_key_file' => [ 'sighup', 'client.key' ],
 	'apikey.redis_connect_timeout' => [ 'sighup', '2s' ],
 	'apikey.redis_timeout' => [ 'sighup', '3s' ],
+	'apikey.rate_namespace' => [ 'sighup', 'ours' ],
+	'apikey.rate_sync_interval' => [ 'sighup', '300ms' ],
+	'apikey.rate_on_stale' => [ 'sighup', 'deny' ],
 	'apikey.free_tier' => [ 'superuser', 'on' ],
 	'apikey.free_tier_on_failure' => [ 'superuser', 'on' ]);
 # The sizes of what is in shared memory exist only where there is any.
@@ -130,7 +133,8 @@ like(value($node, 'SELECT apikey.jwks()'), qr/\Q$staged\E/, 'jwks()');
 is(value($node, "SELECT apikey.normalize_role('Node-Operator')"), 'node_operator', 'normalize_role()');
 is(sqlstate($node, "UPDATE apikey.role SET permissions = '{Bad!}' WHERE name = 'basic'"), '23514', 'constraints');
 is(value($node, "SELECT state FROM apikey.status() WHERE component = 'preload'"), 'missing', 'status() says that it is not preloaded');
-is(value($node, "SELECT count(*) FROM apikey.status() WHERE state NOT IN ('ok', 'missing', 'primary')"), '0', 'and that the rest is well');
+is(value($node, "SELECT count(*) FROM apikey.status() WHERE state NOT IN ('ok', 'missing', 'primary') AND component <> 'mirror'"), '0', 'and that the rest is well');
+is(value($node, "SELECT state FROM apikey.status() WHERE component = 'mirror'"), 'off', 'without a mirror');
 
 value($node, "CREATE ROLE app LOGIN; SELECT apikey.grant_access('app', 'application')");
 check_parameters($node, 'loaded by the first call', "SELECT apikey.check_token('') \\g /dev/null\n", %parameters);

@@ -264,7 +264,7 @@ $node->append_conf('postgresql.conf', "apikey.max_databases = 8\nmax_worker_proc
 reload('postgres,other,d1,d2');
 $offset = log_size();
 $node->restart;
-ok(eval { $node->wait_for_log(qr/WARNING:  apikey found no place for a maintenance worker/, $offset) }, 'too few processes: a warning');
+ok(eval { $node->wait_for_log(qr/WARNING:  apikey found no place for the worker "apikey maintenance"/, $offset) }, 'too few processes: a warning');
 eventually("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'apikey maintenance'", 'and as many workers as there can be', expected => '2');
 my ($with) = grep { pid_in($_) } qw(d1 d2 postgres other);
 SKIP:

@@ -27,7 +27,15 @@ TEST(TokenHash, TheDerivationIsFrozen) {
               "4fe67ee1039b7486849696fdce0107394604c5a3be17732719986606bf80c09f");
     EXPECT_EQ(to_hex(keys.sealing_key.view()),
               "e0c6fbaf8fe44786201d6bbb3fce496bb7ac2119b497004caa75f794cd669751");
+    EXPECT_EQ(to_hex(keys.address_key.view()), "486cf2adcf6afcd1f87e5b90037d9f96");
     EXPECT_EQ(to_hex(keys.fingerprint), "02827edfa7b36a72");
+}
+
+TEST(TokenHash, TheAddressKeyIsThatOfSipHash) {
+    const SipHashKey key = address_key(example_keys());
+    EXPECT_EQ(key[0], 0xd1fc6acfadf26c48ULL);
+    EXPECT_EQ(key[1], 0x969f7d03905b7ef8ULL);
+    EXPECT_NE(key, address_key(derive_master_keys(Bytes(32, 1))));
 }
 
 TEST(TokenHash, KnownHashAndTag) {

@@ -365,5 +365,82 @@ TEST(Window, RandomSequences) {
     EXPECT_GT(denied, 3000);
 }
 
+TEST(Window, CountsOfOthersAreOnlyRaised) {
+    Window window = make(1, 2, 3, 4);
+    merge_others(window, width, window.sequence, 5, 3);
+    expect_counts(window, 1, 2, 5, 4);
+    merge_others(window, width, window.sequence, 2, 9);
+    expect_counts(window, 1, 2, 5, 9);
+}
+
+TEST(Window, CountsOfOthersThatComeLateAreOfTheWindowBefore) {
+    Window window = make(1, 2, 3, 4);
+    merge_others(window, width, window.sequence - 1, 6, 100);
+    expect_counts(window, 1, 2, 3, 6);
+    merge_others(window, width, window.sequence - 1, 5, 0);
+    expect_counts(window, 1, 2, 3, 6);
+}
+
+TEST(Window, CountsOfOthersInAnotherWindowAreNotMixedIn) {
+    Window window = make(1, 2, 3, 4);
+    const std::int64_t sequence = window.sequence;
+    merge_others(window, width, sequence - 2, 50, 50);
+    merge_others(window, width, sequence + 1, 50, 50);
+    merge_others(window, width / 2, sequence, 50, 50);
+    expect_counts(window, 1, 2, 3, 4);
+}
+
+TEST(Window, WhatOthersHaveUsedIsNotLeft) {
+    Window window = make(2, 0);
+    merge_others(window, width, window.sequence, 5, 0);
+    EXPECT_EQ(spend(window, ten, start, 0).remaining, 3);
+    EXPECT_FALSE(spend(window, ten, start, 4).allowed);
+    EXPECT_TRUE(spend(window, ten, start, 3).allowed);
+    expect_counts(window, 5, 0, 5, 0);
+}
+
+TEST(Window, AloneThereIsAnEqualShareOfTheLimit) {
+    Window window = make(0, 0, 9, 9);
+    EXPECT_EQ(spend_alone(window, ten, start, 0, 3).remaining, 3);
+    EXPECT_TRUE(spend_alone(window, ten, start, 3, 3).allowed);
+    const RateDecision denied = spend_alone(window, ten, start, 1, 3);
+    EXPECT_FALSE(denied.allowed);
+    EXPECT_EQ(denied.remaining, 0);
+    EXPECT_EQ(denied.reset_us, width);
+    EXPECT_TRUE(denied.retry_after_us);
+    // What is known of the others is kept, for when it counts again.
+    expect_counts(window, 3, 0, 9, 9);
+    EXPECT_EQ(spend(window, ten, start + width - 1, 0).remaining, 0);
+}
+
+TEST(Window, AloneAmongMoreNodesThanTheLimitOneIsLeft) {
+    Window window = make(0, 0);
+    EXPECT_TRUE(spend_alone(window, ten, start, 1, 1000).allowed);
+    EXPECT_FALSE(spend_alone(window, ten, start, 1, 1000).allowed);
+    Window other = make(0, 0);
+    EXPECT_EQ(spend_alone(other, ten, start, 0, 0).remaining, 10);
+}
+
+TEST(Window, AloneTheWindowSlidesAsWell) {
+    Window window = make(5, 0, 5, 0);
+    const RateDecision decision = spend_alone(window, ten, start + width, 0, 2);
+    EXPECT_EQ(decision.remaining, 0);
+    EXPECT_EQ(spend_alone(window, ten, start + width + width / 2, 0, 2).remaining, 3);
+    expect_counts(window, 0, 5, 0, 5);
+}
+
+TEST(Window, DenyingCountsNothingAndForgetsNothing) {
+    Window window = make(1, 2, 3, 4);
+    const RateDecision decision = deny(window, ten, start + 2 * second);
+    EXPECT_FALSE(decision.allowed);
+    EXPECT_EQ(decision.remaining, 0);
+    EXPECT_EQ(decision.reset_us, 8 * second);
+    EXPECT_EQ(decision.retry_after_us, second);
+    expect_counts(window, 1, 2, 3, 4);
+    EXPECT_EQ(deny(window, ten, start + width - 1000).retry_after_us, 1000);
+    EXPECT_FALSE(deny(window, ten, start + width).allowed);
+    expect_counts(window, 0, 1, 0, 3);
+}
+
 }  // namespace
 }  // namespace apikey::core

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <array>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/mirror_layout.h"
+#include "redis/link.h"
+#include "shm/mirror_state.h"
+
+/** What the mirror writes to Redis: every write says which epoch and which writer it comes from, and Redis
+ * does nothing when those are not in force. */
+namespace apikey::worker {
+
+/** Everything must be sent anew. */
+class NeedsResync : public std::runtime_error {
+  public:
+    NeedsResync(shm::ResyncCause cause, const std::string& why) : std::runtime_error(why), cause_(cause) {}
+    shm::ResyncCause cause() const noexcept { return cause_; }
+
+  private:
+    shm::ResyncCause cause_;
+};
+
+/** We may not write: a newer writer has the mirror, or a foreign one. Only an admin, or time, helps. */
+class NotOurs : public std::runtime_error {
+  public:
+    NotOurs(shm::MirrorPhase phase, const std::string& why) : std::runtime_error(why), phase_(phase) {}
+    shm::MirrorPhase phase() const noexcept { return phase_; }
+
+  private:
+    shm::MirrorPhase phase_;
+};
+
+/** Unix milliseconds by the clock of the server that a bucket is on. */
+using BucketTimes = std::array<std::int64_t, core::mirror_buckets>;
+
+class MirrorWriter {
+  public:
+    MirrorWriter(redis::Link& link, std::string_view name_space)
+        : link_(link), names_(core::mirror_names(name_space)) {}
+
+    /** From now on writes are made in this epoch and as this writer. */
+    void use(std::string_view epoch, std::string_view generation) {
+        epoch_ = epoch;
+        generation_ = generation;
+        writes_ = {};
+    }
+    const core::MirrorNames& names() const noexcept { return names_; }
+
+    // What the next send() sends.
+    void add(const std::string& key_id, std::string member, std::int64_t score);
+    void remove(const std::string& key_id, std::string member);
+    struct Event {
+        std::string key_id, generation, expires, reason, xid, kind;
+    };
+    void announce(const Event& event);
+    std::size_t waiting() const noexcept { return waiting_; }
+
+    /** Returns once Redis has it. Throws NeedsResync or NotOurs, and LinkError. */
+    void send();
+
+    /** Heartbeat: sets what is given. Returns how many members each bucket has. */
+    std::array<std::int64_t, core::mirror_buckets> mark(const BucketTimes* watermark, std::string_view ready);
+
+    /** The clocks; the second one is of the first bucket's server, in microseconds. */
+    BucketTimes times(std::int64_t& first_us);
+
+    void publish_jwks(std::string_view text);
+    void publish_roles(const std::vector<std::pair<std::string, std::string>>& roles);
+
+    /** A script's answer: the elements after 'ok'. Throws for any other. */
+    const redis::Reply& checked(const redis::Reply& reply) const;
+
+  private:
+    struct Bucket {
+        std::vector<std::string> added;  // score, member, …
+        std::vector<std::string> removed;
+        std::vector<std::string> events;  // six of each
+    };
+    Bucket& bucket_of(const std::string& key_id);
+
+    redis::Link& link_;
+    core::MirrorNames names_;
+    std::string epoch_, generation_;
+    std::array<std::int64_t, core::mirror_buckets>
+        writes_{};  ///< of ak_write in this epoch: Redis counts them too
+    std::array<Bucket, core::mirror_buckets> buckets_;
+    redis::Pipeline pipeline_;
+    std::size_t waiting_ = 0;
+};
+
+}  // namespace apikey::worker

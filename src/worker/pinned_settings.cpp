@@ -1,0 +1,52 @@
+#include "pg/guard.h"
+#include "worker/pinned_settings.h"
+
+namespace apikey::worker {
+namespace {
+
+struct Setting {
+    const char* name;
+    const char* value;
+};
+
+void pin(std::span<const Setting> settings) {
+    for (const Setting& setting : settings) {
+        pg::call([&] { SetConfigOption(setting.name, setting.value, PGC_SUSET, PGC_S_OVERRIDE); });
+    }
+}
+
+}  // namespace
+
+void pin_worker_settings() {
+    const std::array<Setting, 8> pinned = {{
+        {"search_path", "pg_catalog, pg_temp"},
+        {"lock_timeout", "500ms"},
+        {"statement_timeout", "0"},
+        {"idle_in_transaction_session_timeout", "0"},
+        {"default_transaction_isolation", "read committed"},
+        {"default_transaction_read_only", "off"},
+        {"default_transaction_deferrable", "off"},
+        // What a crash takes from the last moments of shared memory, no flush brings back.
+        {"synchronous_commit", "off"},
+    }};
+    pin(pinned);
+    // Since version 17. It would end the process, in the midst of a long step.
+    pg::call([] {
+        if (GetConfigOption("transaction_timeout", true, false) != nullptr) {
+            SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+        }
+    });
+}
+
+void pin_index_plans() {
+    const std::array<Setting, 5> pinned = {{
+        {"enable_seqscan", "off"},
+        {"enable_hashjoin", "off"},
+        {"enable_mergejoin", "off"},
+        {"enable_bitmapscan", "off"},
+        {"jit", "off"},
+    }};
+    pin(pinned);
+}
+
+}  // namespace apikey::worker
