@@ -44,6 +44,8 @@ BEGIN
     IF EXISTS (SELECT FROM pg_prepared_xacts p WHERE p.database = current_database() AND p.prepared > now() - interval '1 hour') THEN
         RETURN 0;
     END IF;
+    -- Who is connected was remembered above, and a pg_restore may have come since: it is looked at again, after the snapshot is taken.
+    PERFORM pg_stat_clear_snapshot();
     -- How far is read with the snapshot that looks for keys: a restore brings it before them. But pg_restore -j loads the tables in any
     -- order, so that keys may be there before the row that says which of them are recorded.
     WITH recorded_before AS MATERIALIZED (
