@@ -91,6 +91,8 @@ for my $format ('plain', 'custom')
 	my @command = $format eq 'plain'
 	  ? ('psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-f', "$directory/plain", '-d', $node->connstr('restored'))
 	  : ('pg_restore', '--exit-on-error', '-j2', '-d', $node->connstr('restored'), "$directory/custom");
+	# Its own name, by which it is known, and not that of the test.
+	local $ENV{PGAPPNAME} = 'pg_restore' if $format eq 'custom';
 	ok(IPC::Run::run(\@command, '2>', \$errors), "$format: restored") or diag($errors);
 	eventually($events, "$format: the worker records the one that expired meanwhile, and no other again", database => 'restored', expected => '57 57');
 }
