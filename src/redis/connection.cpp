@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/socket.h>
 
 #include <charconv>
 
@@ -83,6 +84,7 @@ struct Connection::Hooks {
     /** hiredis is about to free the context, after an error or because it was asked to. */
     static void cleanup(void* data) {
         Connection& connection = of(data);
+        connection.blame_last_words();
         connection.blame(connection.context_->c.errstr);
         connection.context_ = nullptr;
     }
@@ -118,6 +120,7 @@ struct Connection::Hooks {
     /** False: that is too much. A null object makes hiredis give up. */
     static bool count(const redisReadTask* task, std::size_t bytes) {
         Connection& connection = of(task);
+        connection.has_replied_ = true;
         if (task->parent == nullptr) {
             connection.reply_bytes_ = 0;
             connection.reply_elements_ = 0;
@@ -252,6 +255,22 @@ int Connection::socket() const noexcept {
 void Connection::blame(std::string_view what) noexcept {
     if (failure_[0] == '\0') {
         failure_[what.copy(failure_.data(), failure_.size() - 1)] = '\0';
+    }
+}
+
+/** A server that wants no connection (it has too many, or a mode that protects it) says so and closes. When
+ * that comes before the first write, there is only a broken pipe to be seen, and the reason is still in the
+ * socket. */
+void Connection::blame_last_words() noexcept {
+    const redisContext& context = context_->c;
+    if (context.err != REDIS_ERR_IO || has_replied_) {
+        return;
+    }
+    std::array<char, 200> text;
+    const ssize_t length = recv(context.fd, text.data(), text.size(), MSG_DONTWAIT);
+    const std::string_view said(text.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
+    if (said.starts_with('-')) {
+        blame(said.substr(1, said.find_first_of("\r\n") - 1));
     }
 }
 

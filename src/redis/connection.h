@@ -81,6 +81,7 @@ class Connection {
     void check_unread() const;
     /** Notes what the server did wrong; the first such thing counts. Fit for callbacks. */
     void blame(std::string_view what) noexcept;
+    void blame_last_words() noexcept;
 
     std::string name_;
     std::uint64_t serial_;
@@ -89,6 +90,7 @@ class Connection {
     bool has_descriptor_ = false;
     bool connected_ = false;
     bool wants_to_write_ = false;
+    bool has_replied_ = false;
     std::array<char, 256> failure_{};
 
     std::span<const std::string_view> commands_;
