@@ -53,6 +53,8 @@ Area lay_out(Layout& layout) {
     area.meter =
         layout.take<MeterCell>(meter_cells_for(static_cast<std::size_t>(pg::settings::rate_entries)));
     area.meter_locks = layout.take<MeterLock>(meter_lock_count);
+    area.unexchanged_sets =
+        layout.take<std::uint64_t>(meter_mark_words(static_cast<std::size_t>(pg::settings::rate_entries)));
     return area;
 }
 

@@ -88,6 +88,7 @@ struct Area {
     std::span<core::ProofSlot> proofs;
     std::span<MeterCell> meter;
     std::span<MeterLock> meter_locks;
+    std::span<std::uint64_t> unexchanged_sets;  ///< a bit for each set of the meter (meter_cells.h)
 };
 
 /** Chains into shmem_request_hook and shmem_startup_hook. From _PG_init, while preloading. */

@@ -1,3 +1,4 @@
+#include <bit>
 #include <cstring>
 
 #include "pg/datum.h"
@@ -11,6 +12,7 @@ namespace {
 using core::Code;
 
 struct Set {
+    std::size_t number;
     std::span<MeterCell, meter_ways> cells;
     slock_t* mutex;
     std::size_t first;  ///< where to begin, so that a full set does not crowd its beginning
@@ -25,7 +27,7 @@ std::uint64_t spread(const Subject& subject, Oid database) {
 }
 
 Set nth_set(std::size_t number) {
-    return {area()->meter.subspan(number * meter_ways).first<meter_ways>(),
+    return {number, area()->meter.subspan(number * meter_ways).first<meter_ways>(),
             &area()->meter_locks[number % meter_lock_count].mutex, 0};
 }
 
@@ -63,6 +65,31 @@ void forget_uses(MeterCell& cell) {
     cell.by_code = {};
     cell.last_used_at = 0;
     cell.has_client = false;
+}
+
+/** With the lock of the set held. */
+void mark_unexchanged(const Set& set, bool unexchanged) {
+    const std::atomic_ref word(area()->unexchanged_sets[set.number / meter_mark_bits]);
+    const std::uint64_t bit = std::uint64_t{1} << set.number % meter_mark_bits;
+    if (unexchanged) {
+        word.fetch_or(bit, std::memory_order_relaxed);
+    } else {
+        word.fetch_and(~bit, std::memory_order_relaxed);
+    }
+}
+
+/** The first set from that one on that has a mark; the number of sets if none has. */
+std::size_t next_unexchanged(std::size_t number, std::size_t sets) {
+    while (number < sets) {
+        const std::uint64_t word = std::atomic_ref(area()->unexchanged_sets[number / meter_mark_bits])
+                                       .load(std::memory_order_relaxed);
+        const std::uint64_t rest = word >> number % meter_mark_bits;
+        if (rest != 0) {
+            return number + static_cast<std::size_t>(std::countr_zero(rest));
+        }
+        number = (number / meter_mark_bits + 1) * meter_mark_bits;
+    }
+    return sets;
 }
 
 /** What had to go to make room, for after the lock is released. */
@@ -221,7 +248,10 @@ std::optional<core::RateDecision> use(const Subject& subject, const std::optiona
     cell.touched_at = now;
     if (limit) {
         decision = spend(cell.window, *limit, unix_us(now) + exchange.clock_offset_us, cost, exchange);
-        cell.unexchanged = true;
+        if (!cell.unexchanged) {
+            cell.unexchanged = true;
+            mark_unexchanged(set, true);
+        }
     }
     if (subject.kind == Subject::Kind::key) {
         note(cell, decision.allowed ? Code::valid : Code::rate_limited);
@@ -288,15 +318,24 @@ std::size_t read_rate_cells(std::size_t& position, bool all, std::span<RateCell>
     const TimestampTz now = GetCurrentTimestamp();
     const std::int64_t now_us = unix_us(now) + exchange_state(now).clock_offset_us;
     std::size_t found = 0;
-    for (; position < sets && found + meter_ways <= out.size(); position++) {
+    for (; found + meter_ways <= out.size(); position++) {
+        position = all ? position : next_unexchanged(position, sets);
+        if (position >= sets) {
+            break;
+        }
         const Set set = nth_set(position);
+        bool left = false;  // another database's, for its own worker
         SpinLockAcquire(set.mutex);
         for (MeterCell& cell : set.cells) {
-            if (cell.database == MyDatabaseId &&
-                (cell.unexchanged || (all && core::remembered(cell.window, now_us) > 0))) {
+            if (cell.database != MyDatabaseId) {
+                left |= cell.unexchanged;
+            } else if (cell.unexchanged || (all && core::remembered(cell.window, now_us) > 0)) {
                 out[found++] = {cell.subject, cell.window};
                 cell.unexchanged = false;
             }
+        }
+        if (!left) {
+            mark_unexchanged(set, false);
         }
         SpinLockRelease(set.mutex);
     }

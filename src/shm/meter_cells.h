@@ -22,7 +22,7 @@ struct alignas(64) MeterCell {
     TimestampTz last_used_at;
     core::Network last_client;
     bool has_client;
-    bool unexchanged;  ///< the window was asked about since read_rate_cells()
+    bool unexchanged;  ///< asked about since read_rate_cells(); its set has a mark then
     std::array<std::uint32_t, core::code_count> by_code;
 };
 
@@ -30,8 +30,17 @@ struct alignas(64) MeterLock {
     slock_t mutex;
 };
 
+/** The exchange comes by several times a second: it must not have to read the whole meter for the few cells
+ * that were used. Bits are set and cleared under the lock of their set, and share words with those of other
+ * sets. One that is left over from a cell that made room does no harm. */
+constexpr std::size_t meter_mark_bits = 64;
+
 constexpr std::size_t meter_cells_for(std::size_t entries) {
     return (entries + meter_ways - 1) / meter_ways * meter_ways;
+}
+
+constexpr std::size_t meter_mark_words(std::size_t entries) {
+    return (meter_cells_for(entries) / meter_ways + meter_mark_bits - 1) / meter_mark_bits;
 }
 
 }  // namespace apikey::shm

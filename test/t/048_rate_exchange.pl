@@ -245,6 +245,34 @@ sub ask_third
 }
 
 #
+# Two databases of one server share its meter, and each has a worker that exchanges what is its own.
+#
+{
+	my ($keys, $other) = (150, 'other');
+	my $crowded = new_cluster('crowded', extension => 0, conf => "${conf}apikey.rate_entries = 1024\napikey.databases = 'postgres, $other'\n");
+	value($crowded, "CREATE DATABASE $other");
+	my @databases = ('postgres', $other);
+	for my $database (@databases)
+	{
+		value($crowded, <<"SQL", database => $database);
+CREATE EXTENSION apikey;
+INSERT INTO apikey.role (name, ttl, permissions, rate_limit, rate_window, refresh_window) VALUES ('limited', '7 days', '{chat:*}', 300, '31 days', '24 hours');
+CREATE TABLE issued AS SELECT k.key_id, k.token FROM generate_series(1, $keys) n, LATERAL apikey.issue('owner ' || n, 'limited', format => 'opaque') k;
+SQL
+		wait_until(sub { value($crowded, "SELECT state FROM apikey.status() WHERE component = 'mirror'", database => $database) eq 'ready' }, "the mirror of $database is ready");
+	}
+	my @ids = map { my $database = $_; map { $_->{key_id} } rows($crowded, 'SELECT key_id FROM issued', database => $database) } @databases;
+	for my $round (1, 2)
+	{
+		is(value($crowded, 'SELECT count(*) FROM issued WHERE apikey.check_token(token)', database => $_), $keys, "use $round of every key in $_") for @databases;
+		my @late;
+		eval { wait_until(sub { @late = grep { used($_) != $round } @ids; !@late }, 'all are counted') };
+		is(scalar @late, 0, "use $round: each is counted in Redis");
+	}
+	$crowded->stop;
+}
+
+#
 # A crash: what was used before it counts, under the field of the server that was.
 #
 {
