@@ -58,6 +58,7 @@ export class ApikeyClient {
     #token;
     #refresh;
     #onToken;
+    #onError;
     #fetch;
     #attempts;
     #baseDelayMs;
@@ -70,18 +71,21 @@ export class ApikeyClient {
 
     /**
      * refresh: async (token) → the new token; default: POST /token/refresh of the service. onToken(token): keep it, the old one will
-     * be of no use soon. attempts: how often a request is sent at most. maxWaitMs: whoever is told to wait longer gets the answer
-     * instead. refreshPauseMs: after a refresh that failed, so long none is tried.
+     * be of no use soon; may be async, and no call waits for it. onError(error): told of errors of onToken and of refreshes that
+     * failed, neither of which ends a call. attempts: how often a request is sent at most. maxWaitMs: whoever is told to wait longer
+     * gets the answer instead. refreshPauseMs: after a refresh that failed, so long none is tried.
      */
     constructor({
-        baseUrl, token, refresh, onToken = () => {}, fetch = globalThis.fetch, attempts = 4, baseDelayMs = 100, maxDelayMs = 5000,
-        maxWaitMs = 60_000, refreshPauseMs = 60_000, random = Math.random,
+        baseUrl, token, refresh, onToken = () => {}, onError = () => {}, fetch = globalThis.fetch, attempts = 4, baseDelayMs = 100,
+        maxDelayMs = 5000, maxWaitMs = 60_000, refreshPauseMs = 60_000, random = Math.random,
     }) {
         this.#baseUrl = new URL(baseUrl);
         this.#token = token;
         this.#refresh = refresh ?? ((old) => this.#refreshAtService(old));
         this.#onToken = onToken;
-        this.#fetch = fetch;
+        this.#onError = onError;
+        // Not the function itself: called as a member it has the client as `this`, which fetch of browsers and Workers does not take.
+        this.#fetch = (...request) => fetch(...request);
         this.#attempts = attempts;
         this.#baseDelayMs = baseDelayMs;
         this.#maxDelayMs = maxDelayMs;
@@ -159,14 +163,27 @@ export class ApikeyClient {
                     throw new Error('no token');
                 }
                 this.#token = next;
-                this.#onToken(next);
+                this.#tell(this.#onToken, next);
             })
-            .catch(() => {
+            .catch((error) => {
                 this.#refreshNotBefore = Date.now() + this.#refreshPauseMs;
+                this.#tell(this.#onError, error);
             })
             .finally(() => {
                 this.#refreshing = null;
             });
+    }
+
+    /** A callback is the caller's. Whatever becomes of it, the token is refreshed, or is not. Never rejects. */
+    async #tell(callback, value) {
+        try {
+            await callback(value);
+        } catch (error) {
+            // An error of onError has nobody left who could be told.
+            if (callback !== this.#onError) {
+                await this.#tell(this.#onError, error);
+            }
+        }
     }
 
     async #refreshAtService(token) {

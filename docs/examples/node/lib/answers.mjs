@@ -59,6 +59,18 @@ function retryAfter(status, retryAfterMs) {
         : {};
 }
 
+/**
+ * What somebody is told whose request was let through, and went wrong here. Not 503: that would ask for it again, and nobody knows
+ * what it has done already.
+ */
+export function mistake() {
+    return {
+        status: 500,
+        headers: { 'content-type': 'application/problem+json', 'cache-control': 'no-store' },
+        body: { type: 'about:blank', title: 'Internal Server Error', status: 500 },
+    };
+}
+
 /** {status, headers, body}: what somebody is told whose request is not let through. permission: what it would have needed. */
 export function problem(decision, permission = null) {
     const code = shownAs[decision.code] ?? (decision.code in texts ? decision.code : 'UNAVAILABLE');

@@ -2,7 +2,7 @@
 
 import http from 'node:http';
 
-import { problem, rateHeaders } from './answers.mjs';
+import { mistake, problem, rateHeaders } from './answers.mjs';
 import { describe } from './log.mjs';
 
 /** null: there is none. A header that is no bearer token is an empty one, which nothing accepts. */
@@ -30,7 +30,8 @@ function write(response, { status, headers = {}, body }) {
 const refreshed = ({ token, expires_at: expiresAt, refresh_after: refreshAfter }) => ({ token, expiresAt, refreshAfter });
 
 /**
- * routes: {'GET /path': {permission, cost, strict, handle}}. handle({principal, request}) → the body of a 200.
+ * routes: {'GET /path': {permission, cost, strict, handle}}. handle({principal, request}) → the body of a 200; it may read the
+ * request's, and when it throws, the answer is 500.
  * Returns a node:http server that does not listen yet.
  */
 export function createApp({ decider, postgres, health, routes, forwardedHops = 0, log }) {
@@ -84,7 +85,6 @@ export function createApp({ decider, postgres, health, routes, forwardedHops = 0
         const startedAt = performance.now();
         // A token has no place in a URL, and the path is logged as the name of its route, so that one that is there stays here.
         const name = `${request.method} ${request.url.split('?')[0]}`;
-        request.resume();
         if (name === 'GET /healthz') {
             const report = await health();
             return send(response, { status: report.ok ? 200 : 503, body: report });
@@ -111,8 +111,12 @@ export function createApp({ decider, postgres, health, routes, forwardedHops = 0
             if (response.headersSent) {
                 response.destroy();
             } else {
-                send(response, problem({ code: 'UNAVAILABLE' }));
+                send(response, mistake());
             }
+        }).finally(() => {
+            // A body that nobody has read (to the end) is in the way of the connection's next request. Not before the answer: it
+            // is the handler's, and whether there will be one is decided after a while.
+            request.resume();
         });
     });
     server.requestTimeout = 30_000;

@@ -1,6 +1,6 @@
 // What becomes of a request, in the order of the extension: proof, expiry, withdrawal, environment, permission, rate limit. A denial at
 // one step consumes nothing at a later one. It reads from top to bottom; whatever cannot be decided here is Undecided, and then
-// PostgreSQL decides all of it.
+// PostgreSQL decides all of it, but for what only this node knows: whose tokens it takes, for whom, and of which environments.
 //
 // A decision: {code, status, principal, keyId, missing, rate, retryAfterMs, refreshDue, by: 'node' | 'postgres', why}. status 200 is
 // the only one that lets a request through.
@@ -17,6 +17,9 @@ const statusOf = {
 const decision = (code, more = {}) => ({
     code, status: statusOf[code], principal: null, keyId: null, missing: null, rate: null, retryAfterMs: null, refreshDue: false, ...more,
 });
+
+// What PostgreSQL says once it has nothing against the key itself: the rest comes after the environment.
+const afterEnvironment = new Set(['VALID', 'INSUFFICIENT_PERMISSIONS', 'RATE_LIMITED']);
 
 export class Decider {
     #tokens;
@@ -56,6 +59,10 @@ export class Decider {
                 }
             }
         }
+        // As in verify(): the answer is the same, proven or not, and nobody needs to be asked, nor anything to be counted, for it.
+        if (!this.#tokens.mayBeForUs(token)) {
+            return { ...decision('MALFORMED'), by: 'node', why: null };
+        }
         return { ...(await this.#ask({ token, permission, client, cost })), by: 'postgres', why };
     }
 
@@ -74,6 +81,9 @@ export class Decider {
             return decision('REVOKED', { keyId });
         }
         if (!this.#isEnvironmentAllowed(claims.environment)) {
+            if (claims.environment === null) {
+                throw new Undecided('no_environment');
+            }
             return decision('FORBIDDEN', { keyId });
         }
         const role = await reading;
@@ -96,15 +106,17 @@ export class Decider {
 
     #isEnvironmentAllowed(environment) {
         const { environments } = this.#config;
-        if (environments.length > 0 && environment === null) {
-            throw new Undecided('no_environment');
-        }
         return environments.length === 0 || environments.includes(environment);
     }
 
     async #ask(request) {
         try {
-            return await this.#postgres.validate(request);
+            const verdict = await this.#postgres.validate(request);
+            // What PostgreSQL has counted of a valid one is counted: it cannot be told our environments. That of nobody's key
+            // (the free tier) is none of them.
+            return afterEnvironment.has(verdict.code) && !this.#isEnvironmentAllowed(verdict.environment)
+                ? decision('FORBIDDEN', { keyId: verdict.keyId })
+                : verdict;
         } catch (error) {
             // PostgreSQL's errors quote no token, but what is not logged needs no such promise.
             this.#log('postgres_unavailable', { error: error.code ?? error.name });

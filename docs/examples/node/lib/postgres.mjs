@@ -14,7 +14,7 @@ const refresh = { name: 'apikey_refresh', text: 'SELECT * FROM apikey.refresh($1
 const denials = new Set([401, 403, 429, 503]);
 const milliseconds = (seconds) => (seconds === null ? null : Math.ceil(seconds * 1000));
 
-/** A row of apikey.validate() as a decision (decide.mjs). */
+/** A row of apikey.validate() as a decision (decide.mjs), with the key's environment, also where the answer is no. */
 export function readVerdict(row) {
     const isValid = row.valid === true && row.code === 'VALID' && row.http_status === 200;
     if (!isValid && !denials.has(row.http_status)) {
@@ -26,6 +26,7 @@ export function readVerdict(row) {
         status: row.http_status,
         principal: isValid ? { keyId: row.key_id, owner: row.owner, role: row.role, environment: row.environment } : null,
         keyId: row.key_id,
+        environment: row.environment,
         missing: row.detail?.missing ?? null,
         rate: limit === null ? null : { limit, windowMs: null, remaining: Number(row.rate_remaining), resetMs: milliseconds(row.reset_s) },
         retryAfterMs: milliseconds(row.retry_s),

@@ -82,6 +82,28 @@ export class Tokens {
         };
     }
 
+    /**
+     * What is said of a token before PostgreSQL is asked about it: false where its issuer or its audience would have it refused
+     * whatever else is true. PostgreSQL looks at neither. Nothing is proven by this, so that it is good for refusing only.
+     */
+    mayBeForUs(token) {
+        if (!token.startsWith(jwtBeginning)) {
+            return true; // opaque: names neither
+        }
+        try {
+            return readHeader(token) !== null && this.#isForUs(JSON.parse(decode(token.split('.')[1]).toString()));
+        } catch {
+            return false;
+        }
+    }
+
+    // RFC 7519 section 4.1.3: who is not named by aud must refuse, and one who has no name is not. A token without aud is for
+    // those who have none.
+    #isForUs({ iss, aud }) {
+        const isNamed = this.#audiences.length === 0 ? aud === undefined : [aud].flat().some((name) => this.#audiences.includes(name));
+        return isNamed && this.#options.issuer.includes(iss);
+    }
+
     /** {code: 'VALID', claims}, or {code} that says why not. Undecided where only PostgreSQL can tell. */
     async verify(token) {
         if (token.length > maxLength) {
@@ -115,8 +137,7 @@ export class Tokens {
             }
             throw error;
         }
-        // RFC 7519 section 4.1.3: who is not named by aud must refuse, and one who has no name is not.
-        if (payload.aud !== undefined && this.#audiences.length === 0) {
+        if (!this.#isForUs(payload)) {
             return { code: 'MALFORMED' };
         }
         const claims = readClaims(payload);

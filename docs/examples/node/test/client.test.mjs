@@ -94,6 +94,75 @@ test('a refresh that fails leaves the old token in use, and is not tried with ea
     assert.ok(requests.every(({ token }) => token === 'first'));
 });
 
+test('an onToken that fails or never ends is no failed refresh, and stops neither calls nor the process', async () => {
+    const failure = new Error('the disk is full');
+    const ways = {
+        'throws': () => {
+            throw failure;
+        },
+        'rejects': async () => {
+            throw failure;
+        },
+        'never ends': () => new Promise(() => {}),
+    };
+    const unhandled = [];
+    const note = (error) => unhandled.push(error);
+    process.on('unhandledRejection', note);
+    try {
+        for (const [way, onToken] of Object.entries(ways)) {
+            for (const reports of [true, false]) {
+                const told = [];
+                const onError = (error) => {
+                    told.push(error);
+                    return Promise.reject(error);
+                };
+                const api = client({ refresh: async (old) => `${old}+`, onToken, ...(reports && { onError }) });
+                answer = () => [200, due];
+                for (let i = 0; i < 3; i += 1) {
+                    assert.equal((await api.fetch('/a')).status, 200);
+                }
+                assert.deepEqual(requests.map(({ token }) => token), ['first', 'first+', 'first++'], `${way}: no pause after a refresh that went well`);
+                await new Promise(setImmediate);
+                assert.ok(!reports || told.length === (way === 'never ends' ? 0 : 3), way);
+                assert.ok(told.every((error) => error === failure));
+            }
+        }
+        await new Promise(setImmediate);
+        assert.deepEqual(unhandled, []);
+    } finally {
+        process.off('unhandledRejection', note);
+    }
+
+    const refused = new Error('409');
+    const told = [];
+    const api = client({ refresh: async () => Promise.reject(refused), onError: (error) => told.push(error) });
+    await api.fetch('/a');
+    await api.fetch('/a');
+    assert.deepEqual(told, [refused], 'a refresh that failed is told, too');
+});
+
+test('fetch is called as browsers and Workers want it, not as a member of the client', async () => {
+    const real = globalThis.fetch;
+    function picky(...given) {
+        if (this !== undefined && this !== globalThis) {
+            throw new TypeError('Illegal invocation');
+        }
+        return real(...given);
+    }
+    answer = ({ path, token }) => (path === '/token/refresh' ? [200, {}, { token: 'second' }] : [200, token === 'first' ? due : {}]);
+    globalThis.fetch = picky;
+    try {
+        for (const api of [client(), client({ fetch: picky })]) {
+            requests = [];
+            await api.fetch('/a');
+            await api.fetch('/a');
+            assert.deepEqual(requests.map(({ path, token }) => [path, token]), [['/a', 'first'], ['/token/refresh', 'first'], ['/a', 'second']]);
+        }
+    } finally {
+        globalThis.fetch = real;
+    }
+});
+
 test('a call that was under way with the old token is repeated with the new one, whatever its method', async () => {
     let let_go;
     const held = new Promise((resolve) => (let_go = resolve));

@@ -104,6 +104,29 @@ test('a changed key is asked for, a disabled one refused, and an enabled one let
     await until(async () => (await get('/read', other.token))[0] === 200, 'it is enabled');
 });
 
+test('a token of another audience or environment is refused, whether the node decides or PostgreSQL', options, async () => {
+    const { issuer } = await one("SELECT current_setting('apikey.issuer') AS issuer");
+    const [live, inTest] = [await issue(), await issue(", environment => 'test'")];
+    await decidesItself(inTest.token);
+    const other = async (environment) => startService({
+        namespace: process.env.AK_NAMESPACE,
+        environment: { AK_REDIS_URL: process.env.AK_REDIS_URL, AK_ISSUER: issuer, ...environment },
+        postgres: new Postgres({ connections: 2, waiting: 64, timeoutMs: 2000, ...where }),
+    });
+    const decided = async (at, path, token) => {
+        const { status, body } = await at.get(path, token);
+        return [status, body.code, at.log.at(-1).by];
+    };
+    const elsewhere = await other({ AK_AUDIENCE: 'other.example' });
+    assert.deepEqual(await decided(elsewhere, '/read', live.token), [401, 'INVALID_KEY', 'node']);
+    assert.deepEqual(await decided(elsewhere, '/strict', live.token), [401, 'INVALID_KEY', 'node']);
+    const { audience } = await one("SELECT current_setting('apikey.audience') AS audience");
+    const liveOnly = await other({ AK_AUDIENCE: audience, AK_ENVIRONMENTS: 'live' });
+    await until(async () => (await decided(liveOnly, '/read', inTest.token))[2] === 'node', 'that node decides by itself');
+    assert.deepEqual(await decided(liveOnly, '/read', inTest.token), [403, 'FORBIDDEN', 'node']);
+    assert.deepEqual(await decided(liveOnly, '/strict', inTest.token), [403, 'FORBIDDEN', 'postgres']);
+});
+
 test('a signing key that is rotated is found, and a refreshed token is good', options, async () => {
     const { token } = await issue(", ttl => '12 hours'");
     await decidesItself(token);

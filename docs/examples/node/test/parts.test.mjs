@@ -153,14 +153,14 @@ test('a verdict lets through only when all of it says so', () => {
         reset_s: 41.5, retry_s: null, refresh_due: true, detail: null,
     };
     assert.deepEqual(readVerdict(row), {
-        code: 'VALID', status: 200, principal: { keyId: 'k', owner: 'acme', role: 'basic', environment: 'live' }, keyId: 'k', missing: null,
+        code: 'VALID', status: 200, principal: { keyId: 'k', owner: 'acme', role: 'basic', environment: 'live' }, keyId: 'k', environment: 'live', missing: null,
         rate: { limit: 600, windowMs: null, remaining: 599, resetMs: 41_500 }, retryAfterMs: null, refreshDue: true,
     });
     for (const change of [{ valid: false }, { valid: null }, { code: 'REVOKED' }, { http_status: 204 }, { valid: 't' }]) {
         assert.equal(readVerdict({ ...row, ...change }).status, 503, JSON.stringify(change));
     }
     const denied = readVerdict({ ...row, valid: false, code: 'INSUFFICIENT_PERMISSIONS', http_status: 403, detail: { missing: ['a:b'] } });
-    assert.deepEqual([denied.status, denied.missing, denied.principal], [403, ['a:b'], null]);
+    assert.deepEqual([denied.status, denied.missing, denied.principal, denied.environment], [403, ['a:b'], null, 'live']);
 });
 
 test('a setting that is wrong is said so at the start, and a password in a URL is not taken', () => {

@@ -22,7 +22,8 @@ let admin;
 
 const one = async (sql, values = []) => (await admin.query(sql, values)).rows[0];
 
-const start = async (more = {}) => startService({
+const start = async (more = {}, environment = {}) => startService({
+    environment,
     socket: '/nonexistent/redis.sock',
     namespace: 'none',
     patienceMs: 0,
@@ -67,6 +68,37 @@ test('PostgreSQL decides, and its verdict is answered', options, async () => {
     await admin.query('SELECT apikey.revoke($1)', [id]);
     assert.deepEqual((await get('/read')).slice(0, 2), [401, 'REVOKED']);
     assert.ok(service.log.filter(({ event }) => event === 'request').every(({ by }) => by === 'postgres'));
+});
+
+test('issuer, audience and environments are the node\'s own, and PostgreSQL\'s verdict does not replace them', options, async () => {
+    const live = await one("SELECT token FROM apikey.issue('acme', 'contributor')");
+    const inTest = await one("SELECT token FROM apikey.issue('acme', 'contributor', environment => 'test')");
+    const moved = await one("SELECT * FROM apikey.issue('acme', 'contributor')");
+    await admin.query("UPDATE apikey.key SET environment = 'test' WHERE key_id = $1", [moved.key_id]);
+    const opaque = await one("SELECT token FROM apikey.issue('acme', 'contributor', format => 'opaque')");
+    const opaqueInTest = await one("SELECT token FROM apikey.issue('acme', 'contributor', environment => 'test', format => 'opaque')");
+    const decided = async (settings, { token }, path = '/strict') => {
+        const service = await start({}, settings);
+        const { status, body } = await service.get(path, token);
+        await service.stop();
+        return [status, body.code ?? body.owner];
+    };
+    const [good, foreign, forbidden] = [[200, 'acme'], [401, 'INVALID_KEY'], [403, 'FORBIDDEN']];
+    for (const path of ['/strict', '/read']) {
+        assert.deepEqual(await decided({}, live, path), good);
+        assert.deepEqual(await decided({ AK_AUDIENCE: 'other.example' }, live, path), foreign);
+        assert.deepEqual(await decided({ AK_AUDIENCE: '' }, live, path), foreign);
+        assert.deepEqual(await decided({ AK_ISSUER: 'https://other.example' }, live, path), foreign);
+        assert.deepEqual(await decided({ AK_AUDIENCE: 'other.example' }, opaque, path), good, 'an opaque token names nobody');
+        for (const key of [inTest, moved, opaqueInTest]) {
+            assert.deepEqual(await decided({}, key, path), good);
+            assert.deepEqual(await decided({ AK_ENVIRONMENTS: 'live' }, key, path), forbidden);
+            assert.deepEqual(await decided({ AK_ENVIRONMENTS: 'test' }, key, path), good);
+        }
+    }
+    // Nor may it matter that the key could not do this anyway.
+    assert.deepEqual(await decided({ AK_ENVIRONMENTS: 'live' }, inTest, '/deep'), forbidden);
+    assert.deepEqual(await decided({ AK_ENVIRONMENTS: 'live' }, live, '/deep'), [403, 'INSUFFICIENT_PERMISSIONS']);
 });
 
 test('a limit that PostgreSQL counts is 429 with Retry-After', options, async () => {

@@ -4,13 +4,16 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHmac, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import http from 'node:http';
 import net from 'node:net';
 import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 
 import { exportSPKI } from 'jose';
 
-import { audience, issuer, makeSigningKey, makeToken, MirrorWriter, postgresSays, PrivateRedis, startService, stopServices, until } from './support.mjs';
+import {
+    audience, issuer, makeSigningKey, makeToken, MirrorWriter, patienceMs, postgresSays, PrivateRedis, startService, stopServices, until,
+} from './support.mjs';
 
 const b64 = (text) => Buffer.from(text).toString('base64url');
 const unlimited = { permissions: ['chat:*', 'dataset:*', 'node:*:restart'], rate: null, refresh_window_ms: 86_400_000 };
@@ -143,7 +146,7 @@ test('what cannot be checked here is asked of PostgreSQL, which decides', async 
     const cases = {
         opaque,
         'unknown kid': await makeToken(await makeSigningKey()),
-        'HS256 under a kid that is not published': `${b64('{"typ":"apikey+jwt","alg":"HS256","kid":"secret"}')}.${b64('{}')}.${b64('signature')}`,
+        'HS256 under a kid that is not published': `${b64('{"typ":"apikey+jwt","alg":"HS256","kid":"secret"}')}.${(await makeToken(ed)).split('.')[1]}.${b64('signature')}`,
         'a claim of a later version': await makeToken(ed, { cidrs: '10.0.0.0/8' }),
         'a role that the mirror does not have': await makeToken(ed, { role: 'unheard_of' }),
         'no environment': [await makeToken(ed, { env: undefined }), { AK_ENVIRONMENTS: 'live' }],
@@ -181,6 +184,153 @@ test('what cannot be checked here is asked of PostgreSQL, which decides', async 
         service.postgres.answer = postgresSays(code, status);
         assert.equal((await service.get('/read', opaque)).status, code === 'SOMETHING_NEW' ? 503 : status, code);
     }
+});
+
+test('issuers, audiences and environments are those of this node, whoever decides the rest', async () => {
+    const elsewhere = await makeSigningKey();
+    // Settings, claims, and what the answer is.
+    const cases = {
+        'for this node': [{}, {}, 200],
+        'one of several audiences': [{ AK_AUDIENCE: `other.example,${audience}` }, {}, 200],
+        'a list of audiences': [{}, { aud: ['other.example', audience] }, 200],
+        'an issuer of before': [{ AK_ISSUER: `${issuer},https://old.example` }, { iss: 'https://old.example' }, 200],
+        'no audience on either side': [{ AK_AUDIENCE: '' }, { aud: undefined }, 200],
+        'another audience': [{}, { aud: 'other.example' }, 401],
+        'other audiences': [{}, { aud: ['other.example'] }, 401],
+        'a part of the audience': [{}, { aud: audience.slice(1) }, 401],
+        'an audience that is no text': [{}, { aud: 7 }, 401],
+        'no audience': [{}, { aud: undefined }, 401],
+        'an audience, and this node has no name': [{ AK_AUDIENCE: '' }, {}, 401],
+        'an empty audience, and this node has no name': [{ AK_AUDIENCE: '' }, { aud: null }, 401],
+        'another issuer': [{}, { iss: 'https://other.example' }, 401],
+        'no issuer': [{}, { iss: undefined }, 401],
+        'an environment of this node': [{ AK_ENVIRONMENTS: 'live,test' }, { env: 'test' }, 200],
+        'another environment': [{ AK_ENVIRONMENTS: 'live' }, { env: 'test' }, 403],
+    };
+    for (const [name, [environment, claims, expected]] of Object.entries(cases)) {
+        const service = await start({ environment });
+        const verdict = { environment: claims.env ?? 'live' };
+        service.postgres.answer = postgresSays('VALID', 200, verdict);
+        const token = await makeToken(ed, claims);
+        const here = await service.get('/read', token);
+        assert.equal(here.status, expected, name);
+        askedNobody(service);
+
+        const looksAlike = (answer, what) => (expected === 200
+            ? assert.deepEqual([answer.status, answer.body.owner], [200, 'postgres'], `${name}: ${what}`)
+            : assert.equal(seen(answer), seen(here), `${name}: ${what}`));
+        looksAlike(await service.get('/strict', token), 'a strict route');
+        looksAlike(await service.get('/read', await makeToken(elsewhere, claims)), 'a kid that is not known');
+        await mirror.ready({ ready: '0' });
+        looksAlike(await service.get('/read', token), 'a mirror that is not ready');
+        const refresh = () => service.get('/token/refresh', token, { method: 'POST', headers: { authorization: `Bearer ${token}` } });
+        service.postgres.refreshed = { token: 'next' };
+        assert.equal((await refresh()).status, expected, `${name}: refreshed`);
+        service.postgres.answer = postgresSays('RATE_LIMITED', 429, verdict);
+        assert.equal((await refresh()).status, expected, `${name}: refreshed, with no requests left`);
+        if (expected === 401) {
+            askedNobody(service);
+        }
+        await service.stop();
+    }
+});
+
+test('the environment of a verdict is looked at where the extension would: before permission and limit, after all else', async () => {
+    const service = await start({ environment: { AK_ENVIRONMENTS: 'live' } });
+    const opaque = `ak_test_${'0'.repeat(27)}_${'0'.repeat(49)}`;
+    const answerTo = async (code, status, more) => {
+        service.postgres.answer = postgresSays(code, status, more);
+        const { status: answered, body } = await service.get('/read', opaque);
+        return [answered, body.code ?? body.owner];
+    };
+    const inTest = { environment: 'test' };
+    assert.deepEqual(await answerTo('VALID', 200, {}), [200, 'postgres']);
+    for (const [code, status] of [['VALID', 200], ['INSUFFICIENT_PERMISSIONS', 403], ['RATE_LIMITED', 429]]) {
+        assert.deepEqual(await answerTo(code, status, inTest), [403, 'FORBIDDEN'], code);
+    }
+    for (const [code, status] of [['REVOKED', 401], ['EXPIRED', 401], ['SUPERSEDED', 401], ['DISABLED', 403], ['UNAVAILABLE', 503]]) {
+        assert.deepEqual(await answerTo(code, status, inTest), [status, code]);
+    }
+    assert.deepEqual(await answerTo('VALID', 200, { environment: null, keyId: null }), [403, 'FORBIDDEN'], 'nobody\'s key is of no environment');
+    assert.deepEqual(await answerTo('INSUFFICIENT_PERMISSIONS', 403, {}), [403, 'INSUFFICIENT_PERMISSIONS']);
+});
+
+test('a handler gets the whole body of a request, however long the decision takes', async () => {
+    const handle = async ({ request }) => {
+        let bytes = 0;
+        for await (const chunk of request) {
+            bytes += chunk.length;
+        }
+        return { bytes };
+    };
+    const service = await start({ routes: { 'POST /here': { handle }, 'POST /strict': { strict: true, handle } } });
+    service.postgres.validate = async () => {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        return postgresSays('VALID', 200);
+    };
+    const authorization = `Bearer ${await makeToken(ed)}`;
+    for (const path of ['/here', '/strict']) {
+        for (const length of [0, 5, 1_000_000]) {
+            const { status, body } = await service.get(path, undefined, {
+                method: 'POST', body: 'x'.repeat(length), headers: { authorization }, signal: AbortSignal.timeout(patienceMs),
+            });
+            assert.deepEqual([status, body.bytes], [200, length], path);
+        }
+    }
+});
+
+test('a body that nobody reads is not in the way of the next request on its connection', async () => {
+    const readsNothing = () => ({});
+    const readsSome = async ({ request }) => {
+        request.resume();
+        await once(request, 'data');
+        request.pause();
+        return {};
+    };
+    const throws = () => {
+        throw new Error('a mistake');
+    };
+    const service = await start({
+        routes: { 'POST /nothing': { handle: readsNothing }, 'POST /some': { handle: readsSome }, 'POST /throws': { handle: throws } },
+    });
+    const authorization = `Bearer ${await makeToken(ed)}`;
+    const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+    const ports = new Set();
+    const post = (path, headers) => new Promise((resolve, reject) => {
+        const request = http.request(service.origin + path, { agent, method: 'POST', headers, timeout: 10_000 }, (response) => {
+            ports.add(request.socket.localPort);
+            response.resume().on('end', () => resolve(response.statusCode));
+        });
+        request.on('error', reject).on('timeout', () => request.destroy(new Error('in vain: an answer')));
+        request.end('x'.repeat(3_000_000));
+    });
+    try {
+        const expected = { '/nothing': 200, '/some': 200, '/throws': 500, '/unheard-of': 404, '/token/refresh': 503 };
+        for (const [path, status] of Object.entries(expected)) {
+            assert.equal(await post(path, { authorization }), status, path);
+            assert.equal(await post(path, {}), path === '/unheard-of' ? 404 : 401, `${path} without a key`);
+        }
+        assert.equal(ports.size, 1, 'all on one connection');
+    } finally {
+        agent.destroy();
+    }
+});
+
+test('a handler that goes wrong is 500, and nobody is asked to repeat what it may have done', async () => {
+    const thrown = { '/error': new Error('sk-123'), '/null': null, '/text': 'sk-123', '/odd': { stack: 7 } };
+    const routes = Object.fromEntries(Object.entries(thrown).map(([path, what]) => [`GET ${path}`, {
+        handle: async () => {
+            throw what;
+        },
+    }]));
+    const service = await start({ routes: { ...routes, 'GET /undefined': { handle: () => {} }, 'GET /bigint': { handle: () => 1n } } });
+    for (const path of [...Object.keys(thrown), '/undefined', '/bigint']) {
+        const { status, headers, body } = await service.get(path, await makeToken(ed));
+        assert.deepEqual([status, body], [500, { type: 'about:blank', title: 'Internal Server Error', status: 500 }], path);
+        assert.deepEqual(['content-type', 'retry-after', 'cache-control'].map((name) => headers.get(name)), ['application/problem+json', null, 'no-store'], path);
+    }
+    assert.equal(service.log.filter(({ event }) => event === 'failure').length, 6);
+    askedNobody(service);
 });
 
 test('a key that is published later is found', async () => {

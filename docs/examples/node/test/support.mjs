@@ -167,9 +167,9 @@ export class FakePostgres {
     async close() {}
 }
 
-export const postgresSays = (code, status, more = {}) => ({
-    code, status, principal: status === 200 ? { keyId: 'k', owner: 'postgres', role: 'r', environment: 'live' } : null, keyId: 'k', missing: null,
-    rate: null, retryAfterMs: null, refreshDue: false, ...more,
+export const postgresSays = (code, status, { environment = 'live', ...more } = {}) => ({
+    code, status, principal: status === 200 ? { keyId: 'k', owner: 'postgres', role: 'r', environment } : null, keyId: 'k', environment,
+    missing: null, rate: null, retryAfterMs: null, refreshDue: false, ...more,
 });
 
 export const routes = {
