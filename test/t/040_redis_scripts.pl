@@ -5,6 +5,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use Digest::SHA ();
+use File::Temp ();
 use FindBin;
 use JSON::PP ();
 use Math::BigInt;
@@ -239,6 +240,29 @@ for my $round (1 .. 20)
 	push @wrong, "$members members and not $expected" unless $members == $expected;
 	push @wrong, check(uuid(1001)), check(uuid(5000)) unless check(uuid(1001)) eq 'revoked key' && check(uuid(5000)) eq 'ok ';
 	is("@wrong", '', "two writers, round $round: $accepted of the earlier one's were accepted");
+}
+
+# Of two texts of hexadecimal digits a locale may take another one for the later: in Danish "aa" comes after "z".
+{
+	my $locales = File::Temp::tempdir('locales-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+	is(system('localedef', '-i', 'da_DK', '-f', 'UTF-8', "$locales/da_DK.UTF-8"), 0, 'a Danish locale');
+	local %ENV = (%ENV, LOCPATH => $locales, LC_ALL => 'da_DK.UTF-8');
+	local $redis = RedisServer->start(name => 'danish');
+	is($redis->command('EVAL', "return 'aa' > 'ab' and 1 or 0", 0), 1, 'it is what Redis goes by');
+	$redis->command('SCRIPT', 'LOAD', $source{$_}) for @scripts;
+	my ($earlier, $later) = (gen(1, 0xaa), gen(1, 0xab));
+	my @published = ('{ak:test:jwks}', '{ak:test:jwks}:gen');
+	is(fresh_bucket($earlier, uuid(1))->[0], 'ok', 'Danish: a writer');
+	is(call('ak_publish', \@published, $earlier, 'string', '{}')->[0], 'ok', 'Danish: publishes');
+	is(begin($later, uuid(1), uuid(2))->[0], 'ok', 'Danish: a later one begins');
+	is(write_bucket(uuid(2), $later, [ far(uuid(1)) ], [])->[0], 'ok', 'Danish: writes');
+	is(mark(uuid(2), $later, now_ms(), '1')->[0], 'ok', 'Danish: marks');
+	is(call('ak_publish', \@published, $later, 'string', '{}')->[0], 'ok', 'Danish: publishes');
+	is(begin($earlier, uuid(2), uuid(3))->[0], 'fenced', 'Danish: the earlier one may not begin');
+	is(write_bucket(uuid(1), $earlier, [], [])->[0], 'fenced', 'Danish: nor write');
+	is(mark(uuid(1), $earlier, now_ms(), '1')->[0], 'fenced', 'Danish: nor mark');
+	is(call('ak_publish', \@published, $earlier, 'string', '{}')->[0], 'fenced', 'Danish: nor publish');
+	$redis->stop;
 }
 
 # Losses. No reader may take what is left for the whole.

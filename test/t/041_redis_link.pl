@@ -229,6 +229,11 @@ for my $case (
 	$proxy->set('pass');
 }
 
+# What repeats the password is not repeated.
+$proxy->set("answer -ERR unknown command 'AUTH', with args beginning with: 'all of us' \\r\\n");
+is_refused($session, 'SELECT link_open(' . literal($url) . ', ' . literal(file_with("all of us\n", 0600)) . ')', qr/: ERR was its answer to AUTH$/, 'a server without AUTH');
+$proxy->set('pass');
+
 # A byte at a time is slow, and no fault.
 open_link($session, $url, connect_timeout => 10000, timeout => 60000);
 $proxy->set('one_byte');

@@ -1,7 +1,5 @@
 # What Redis, the worker and the server can lose, and how the mirror gets over it: nothing that was withdrawn is lost, nothing that was
-# enabled again stays withdrawn, and meanwhile nodes are told that the mirror cannot say.
-#
-# APIKEY_MIRROR_ROUNDS says how many random kills there are, APIKEY_MIRROR_SEED which.
+# enabled again stays withdrawn, and meanwhile nodes are told that the mirror cannot say. Kills at random are in 051_mirror_kills.pl.
 
 use strict;
 use warnings FATAL => 'all';
@@ -10,16 +8,12 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use ApikeyTest;
 use IPC::Run ();
+use MirrorReader;
 use MirrorTest;
-use POSIX ();
 use PostgreSQL::Test::Utils;
 use RedisServer qw(wait_until);
 use Test::More;
 use Time::HiRes qw(time);
-
-my $rounds = $ENV{APIKEY_MIRROR_ROUNDS} // 50;
-my $seed = $ENV{APIKEY_MIRROR_SEED} // int(rand(1_000_000));
-srand($seed);
 
 # The time that a loss may take to be made good: the bar of the project.
 my $bar = 5;
@@ -47,18 +41,6 @@ sub worker_pid { return value($node, "SELECT coalesce(max(pid), 0) FROM pg_stat_
 sub epochs { return join(' ', map { $_->{epoch} // '' } $mirror->metas); }
 sub withdrawn_keys { my ($owner) = @_; return split(/\n/, value($node, "SELECT key_id FROM apikey.key WHERE owner = '$owner' ORDER BY key_id")); }
 
-# So many active keys of an owner: copies of one, which share its hash.
-my %template = issue($sql, owner => 'template', ttl => '7 days');
-sub make_keys
-{
-	my ($owner, $number) = @_;
-	value($node, <<SQL);
-INSERT INTO apikey.key SELECT (jsonb_populate_record(k, jsonb_build_object('key_id', apikey.uuid_v7(), 'owner', '$owner'))).*
-  FROM apikey.key k, generate_series(1, $number) WHERE k.key_id = '$template{key_id}'
-SQL
-	return withdrawn_keys($owner);
-}
-
 # A psql that runs these statements by itself.
 sub start_psql
 {
@@ -69,74 +51,26 @@ sub start_psql
 	return { process => $process, output => \$output };
 }
 
-# A process that asks about these keys of generation 1, all of which are withdrawn, some at a time, every millisecond. Whatever happens to
-# Redis, the answer must never be "ok". Ends with stop_reader(), which returns how often it got which answer.
-my @readers;
-sub start_reader
+# Does every bucket say that it is ready, of another epoch than these? In one look: the first half of two might show what was before, and
+# the second that it is being filled.
+sub is_filled_since
 {
-	my (@keys) = @_;
-	my %reader;
-	pipe(my $stop, $reader{stop}) or die "no pipe: $!";
-	pipe($reader{result}, my $result) or die "no pipe: $!";
-	$reader{pid} = fork() // die "could not fork: $!";
-	if ($reader{pid} == 0)
-	{
-		close $reader{stop};
-		my %count;
-		my $bits = '';
-		vec($bits, fileno($stop), 1) = 1;
-		until (select(my $ready = $bits, undef, undef, 0.001))
-		{
-			my @some = map { [ $keys[ rand @keys ], 1 ] } 1 .. 16;
-			my @answers = eval { $mirror->checks(@some) };
-			if (!@answers)
-			{
-				# Redis is not there: no answer, which is no permission either.
-				$redis->{connection} = undef;
-				@answers = ('no answer');
-			}
-			$count{$_}++ for @answers;
-		}
-		print {$result} JSON::PP::encode_json(\%count);
-		close $result;
-		POSIX::_exit(0);
-	}
-	close $stop;
-	close $result;
-	push @readers, \%reader;
-	return \%reader;
+	my ($epochs) = @_;
+	my %old = map { $_ => 1 } split(/ /, $epochs);
+	return !grep { ($_->{ready} // '') ne '1' || !$_->{watermark_ms} || !$_->{epoch} || $old{ $_->{epoch} } } $mirror->metas;
 }
-sub stop_reader
-{
-	my ($reader) = @_;
-	close $reader->{stop};
-	my $text = do { local $/ = undef; readline $reader->{result} };
-	waitpid($reader->{pid}, 0);
-	@readers = grep { $_ != $reader } @readers;
-	return JSON::PP::decode_json($text);
-}
-sub never_ok
-{
-	my ($reader, $what) = @_;
-	my $count = stop_reader($reader);
-	is($count->{ok} // 0, 0, "$what: a reader never got ok for a key that is withdrawn");
-	cmp_ok($count->{'revoked key'} // 0, '>', 0, "$what: it asked");
-	figure("$what, answers", join(', ', map { "$_ $count->{$_}" } sort keys %$count));
-	return $count;
-}
-
-# Seconds until every bucket says that it is ready, of another epoch than it was.
 sub seconds_until_filled
 {
 	my ($began, $before) = @_;
-	wait_until(sub { return $mirror->is_ready && epochs() ne $before && epochs() !~ /^ | $|  /; }, 'Redis is filled again');
+	wait_until(sub { return is_filled_since($before); }, 'Redis is filled again');
 	return time - $began;
 }
 
 #
 # 1. kill -9 of Redis, which keeps nothing, while revocations commit
 #
-my @old = make_keys('old', 200);
+my @old = $mirror->make_keys('old', 200);
+my ($live) = $mirror->make_keys('live', 1);
 value($node, "SELECT apikey.revoke_owner('old')");
 $mirror->is_exact('before any loss');
 
@@ -145,7 +79,7 @@ sub revoked { my ($owner) = @_; return value($sql, "SELECT count(*) FROM apikey.
 sub start_writers
 {
 	my ($owner, $writers, $each) = @_;
-	make_keys("$owner $_", $each) for 1 .. $writers;
+	$mirror->make_keys("$owner $_", $each) for 1 .. $writers;
 	return map {
 		start_psql("DO \$\$ DECLARE k record; BEGIN FOR k IN SELECT key_id FROM apikey.key WHERE owner = '$owner $_' LOOP"
 			  . " PERFORM apikey.revoke(k.key_id::text); COMMIT; END LOOP; END \$\$")
@@ -156,7 +90,7 @@ for my $when ('restarted after the last of them', 'restarted in their midst')
 {
 	my $what = "kill -9 of Redis under 10,000 revocations, $when";
 	my $owner = $when =~ /midst/ ? 'midst' : 'after';
-	my $reader = start_reader(@old);
+	my $reader = MirrorReader->start($mirror, @old);
 	my @writers = start_writers($owner, 4, 2500);
 	wait_until(sub { return revoked($owner) >= 2000; }, '2000 revocations');
 	my $before = epochs();
@@ -179,7 +113,7 @@ for my $when ('restarted after the last of them', 'restarted in their midst')
 	is(scalar(grep { $_ eq 'revoked key' } @verdicts), 10_000, "$what: nothing is lost");
 	figure("$what: lost", 10_000 - grep { $_ eq 'revoked key' } @verdicts);
 	$mirror->is_exact($what);
-	never_ok($reader, $what);
+	$reader->never_ok($what);
 }
 
 #
@@ -191,7 +125,7 @@ my $members = scalar(keys %{ $mirror->members });
 cmp_ok($members, '>=', 100_000, '100,000 withdrawals');
 for my $round (1 .. 2)
 {
-	my $reader = start_reader(@old);
+	my $reader = MirrorReader->start($mirror, @old);
 	my $before = epochs();
 	my $resyncs = $mirror->resyncs('epoch');
 	my @replies = $redis->pipeline([ 'FLUSHALL' ], map { [ $mirror->_check_arguments($_, 1) ] } @old);
@@ -201,7 +135,7 @@ for my $round (1 .. 2)
 	my $took = seconds_until_filled($began, $before);
 	figure("FLUSHALL of $members members, complete after, ms", ms($took));
 	cmp_ok($took, '<', $bar, 'FLUSHALL: complete in time');
-	never_ok($reader, 'FLUSHALL');
+	$reader->never_ok('FLUSHALL');
 	$mirror->is_exact('FLUSHALL');
 	is($mirror->resyncs('epoch'), $resyncs + 1, 'FLUSHALL: filled once, since the epoch was gone');
 	is($redis->command('HLEN', $mirror->name_in('roles')), 5, 'FLUSHALL: the roles are there again');
@@ -218,7 +152,7 @@ for my $round (1 .. 2)
 		sub {
 			my $seen = value($sql, "SELECT apikey.wait_mirrored('$receipt', '0'), state FROM apikey.status() WHERE component = 'mirror'");
 			$seen{$seen}++;
-			return $seen eq 't|ready' && $mirror->is_ready && epochs() ne $before;
+			return $seen eq 't|ready' && is_filled_since($before);
 		},
 		'Redis is filled again');
 	cmp_ok($seen{'f|resyncing'} // 0, '>', 0, 'during a resync it is not in Redis');
@@ -227,7 +161,7 @@ for my $round (1 .. 2)
 }
 # Again while it is being filled.
 {
-	my $reader = start_reader(@old);
+	my $reader = MirrorReader->start($mirror, @old);
 	my $before = epochs();
 	$redis->command('FLUSHALL');
 	my $times = 0;
@@ -242,7 +176,7 @@ for my $round (1 .. 2)
 		},
 		'three more losses during a resync');
 	seconds_until_filled(time, $before);
-	never_ok($reader, 'FLUSHALL again and again');
+	$reader->never_ok('FLUSHALL again and again');
 	$mirror->is_exact('FLUSHALL again and again');
 }
 value($node, "DELETE FROM apikey.revocation r WHERE r.generation IS NULL AND NOT EXISTS (SELECT FROM apikey.key k WHERE k.key_id = r.key_id)");
@@ -270,7 +204,7 @@ for my $policy ('allkeys-lru', 'volatile-lru', 'volatile-ttl')
 	is($mirror->await_state('unsafe'), 'unsafe', "$policy: unsafe");
 	eventually(sub { return !grep { $_->{ready} ne '0' } $mirror->metas; }, "$policy: nodes are told so");
 	is($mirror->check($old[0], 1), 'revoked key', "$policy: what is withdrawn is");
-	is($mirror->check($template{key_id}, 1), 'unknown not_ready', "$policy: what is not cannot be said");
+	is($mirror->check($live, 1), 'unknown not_ready', "$policy: what is not cannot be said");
 	like(log_since($offset), qr/WARNING:  apikey tells readers of Redis that the mirror is not ready\n.*DETAIL: .*$policy.*noeviction/, "$policy: the log has a WARNING");
 	like($mirror->detail->{problem}, qr/$policy.*noeviction/, "$policy: so has status");
 	is(value($sql, "SELECT value FROM apikey.metrics WHERE name = 'apikey_mirror_ready'"), 0, "$policy: so have the metrics");
@@ -287,7 +221,7 @@ for my $policy ('allkeys-lru', 'volatile-lru', 'volatile-ttl')
 	}
 	configure('maxmemory-policy', 'noeviction');
 	$mirror->await_ready;
-	is($mirror->check($template{key_id}, 1), 'ok', "$policy: ready when that has changed");
+	is($mirror->check($live, 1), 'ok', "$policy: ready when that has changed");
 	ok(!exists $mirror->detail->{problem}, "$policy: and there is no problem");
 	configure('maxmemory', 0);
 }
@@ -308,19 +242,19 @@ configure('maxmemory-policy', 'allkeys-lru');
 	eventually(sub { return $mirror->resyncs('evicted') == $resyncs + 1; }, 'what may have been evicted is sent again');
 	$mirror->await_ready;
 	# All of ours go.
-	my $reader = start_reader(@old);
+	my $reader = MirrorReader->start($mirror, @old);
 	my $before = epochs();
 	$redis->pipeline([ 'CONFIG', 'SET', 'maxmemory-policy', 'allkeys-random', 'maxmemory', 1 ], map { [ 'SET', 'other', 1 ] } 1 .. 200);
 	$redis->pipeline([ 'CONFIG', 'SET', 'maxmemory', 0, 'maxmemory-policy', 'noeviction' ]);
 	my $took = seconds_until_filled(time, $before);
 	figure('everything was evicted, complete after, ms', ms($took));
-	never_ok($reader, 'eviction');
+	$reader->never_ok('eviction');
 	$mirror->await_ready;
 	$mirror->is_exact('eviction');
 }
 {
 	# Full: withdrawals are refused, the watermark stops, nothing is lost.
-	my ($key) = make_keys('full', 1);
+	my ($key) = $mirror->make_keys('full', 1);
 	$mirror->settle;
 	configure('maxmemory', 1, 'maxmemory-policy', 'noeviction');
 	my $receipt = value($sql, "SELECT receipt FROM apikey.revoke('$key')");
@@ -338,7 +272,7 @@ configure('maxmemory-policy', 'allkeys-lru');
 #
 my $stopped = 0;
 {
-	my ($key, @more) = make_keys('still', 3);
+	my ($key, @more) = $mirror->make_keys('still', 3);
 	$mirror->settle;
 	my $staleness = 2000;
 	is($mirror->check($key, 1, $staleness), 'ok', 'before the worker stops');
@@ -353,6 +287,8 @@ my $stopped = 0;
 	is($mirror->check($more[0], 1, $staleness), 'unknown stale', 'a worker that stands still: so is every key');
 	is($mirror->check($old[0], 1, $staleness), 'revoked key', 'a worker that stands still: what was withdrawn is');
 	is(value($sql, "SELECT apikey.wait_mirrored('$receipt', '100 ms')"), 'f', 'a worker that stands still: not mirrored');
+	is($mirror->await_state('late'), 'late', 'a worker that stands still: status says so after 5 s');
+	is(value($sql, "SELECT value FROM apikey.metrics WHERE name = 'apikey_mirror_ready'"), '0', 'a worker that stands still: not ready in metrics');
 	kill('CONT', $stopped);
 	$stopped = 0;
 	$began = time;
@@ -362,7 +298,7 @@ my $stopped = 0;
 	is($mirror->await_check('ok', $more[0], 1, $staleness), 'ok', 'it goes on: fresh');
 
 	# Much has come together meanwhile: a receipt holds for all of it, or not yet.
-	make_keys('mass', 9000);
+	$mirror->make_keys('mass', 9000);
 	$stopped = worker_pid();
 	kill('STOP', $stopped) or die "could not stop the worker: $!";
 	$receipt = value($sql, "SELECT pg_current_xact_id() FROM (SELECT apikey.revoke_owner('mass')) r");
@@ -384,7 +320,7 @@ my $stopped = 0;
 	my @there = grep { MirrorTest::bucket($_) eq $bucket } @old;
 	my $loss = sub {
 		my ($what, $cause, @commands) = @_;
-		my $reader = start_reader(@old);
+		my $reader = MirrorReader->start($mirror, @old);
 		my ($before, $resyncs) = (epochs(), $mirror->resyncs);
 		my @replies = $redis->pipeline([ 'MULTI' ], @commands, [ $mirror->_check_arguments($old[0], 1) ], [ 'EXEC' ]);
 		my $began = time;
@@ -396,7 +332,7 @@ my $stopped = 0;
 		is($mirror->resyncs, $resyncs + 1, "$what: filled once");
 		$mirror->await_ready;
 		$mirror->is_exact($what);
-		$cause eq 'count' ? stop_reader($reader) : never_ok($reader, $what);
+		$cause eq 'count' ? $reader->stop : $reader->never_ok($what);
 	};
 	$loss->('the members of a bucket', 'epoch', [ 'DEL', $name ]);
 	$loss->('a bucket', 'epoch', [ 'DEL', $name, $meta ]);
@@ -408,7 +344,7 @@ my $stopped = 0;
 
 	# An older state behind the same connection, as of a replica that lagged.
 	my @older = $redis->pipeline([ 'DUMP', $name ], [ 'DUMP', $meta ]);
-	my @lost = grep { MirrorTest::bucket($_) eq $bucket } make_keys('lagged', 100);
+	my @lost = grep { MirrorTest::bucket($_) eq $bucket } $mirror->make_keys('lagged', 100);
 	value($sql, "SELECT apikey.revoke_owner('lagged')");
 	$mirror->settle;
 	is($mirror->check($lost[0], 1), 'revoked key', 'withdrawn');
@@ -426,14 +362,14 @@ my $stopped = 0;
 	# Restarted with what was saved some time ago.
 	$redis->command('SAVE');
 	my $run_id = $redis->info('server')->{run_id};
-	my @lost = make_keys('saved', 50);
+	my @lost = $mirror->make_keys('saved', 50);
 	value($sql, "SELECT apikey.revoke_owner('saved')");
-	my ($restored) = make_keys('restored', 1);
+	my ($restored) = $mirror->make_keys('restored', 1);
 	value($sql, "SELECT apikey.disable('$restored')");
 	$mirror->settle;
 	is(scalar(grep { $_ ne 'revoked key' } $mirror->checks(map { [ $_, 1, 60_000, $run_id ] } @lost)), 0, 'withdrawn after Redis has saved');
 	my $before = epochs();
-	my $reader = start_reader(@old);
+	my $reader = MirrorReader->start($mirror, @old);
 	# Nothing changes before the worker is there again, but what is enabled.
 	$redis->kill9;
 	value($sql, "SELECT apikey.enable('$restored')");
@@ -447,7 +383,7 @@ my $stopped = 0;
 	$mirror->await_ready;
 	is($mirror->check($restored, 1), 'ok', 'restarted with an older state: what was enabled again is good');
 	$mirror->is_exact('restarted with an older state');
-	never_ok($reader, 'restarted with an older state');
+	$reader->never_ok('restarted with an older state');
 	unlink $redis->directory . '/dump.rdb';
 }
 
@@ -455,7 +391,7 @@ my $stopped = 0;
 # 7. What Redis has and the tables do not
 #
 {
-	my ($live, $refreshed) = make_keys('live', 2);
+	my ($live, $refreshed) = $mirror->make_keys('good', 2);
 	value($sql, "UPDATE apikey.key SET generation = 3 WHERE key_id = '$refreshed'");
 	$mirror->settle;
 	my $unknown = '01a00000-0000-7000-8000-000000000001';
@@ -495,124 +431,6 @@ my $stopped = 0;
 	$mirror->is_exact('without them');
 }
 
-#
-# 3. kill -9 of the worker and of backends, at random, in the midst of changes
-#
-{
-	my $per_round = 60;
-	my $began = time;
-	# Which state each key is to have in the end is in its name; each goes through others on its way, in transactions of its own.
-	my $script = sub {
-		my ($round, $part) = @_;
-		return (<<"CHANGE", <<"AGAIN");
-DO \$\$
-DECLARE k record;
-BEGIN
-    FOR k IN SELECT key_id, name FROM apikey.key WHERE owner = 'round $round' AND name LIKE '% $part' AND state::text <> split_part(name, ' ', 1) ORDER BY random() LOOP
-        IF split_part(k.name, ' ', 1) = 'revoked' THEN
-            PERFORM apikey.revoke(k.key_id::text);
-        ELSE
-            PERFORM apikey.disable(k.key_id::text);
-        END IF;
-        COMMIT;
-    END LOOP;
-    FOR k IN SELECT key_id FROM apikey.key WHERE owner = 'round $round' AND name LIKE 'active % $part' AND state = 'disabled' ORDER BY random() LOOP
-        PERFORM apikey.enable(k.key_id::text);
-        COMMIT;
-    END LOOP;
-END \$\$;
-CHANGE
-DO \$\$
-DECLARE k record;
-BEGIN
-    FOR k IN SELECT key_id FROM apikey.key WHERE owner = 'round $round' AND name LIKE 'active % $part' ORDER BY random() LOOP
-        PERFORM apikey.disable(k.key_id::text);
-        COMMIT;
-        PERFORM apikey.enable(k.key_id::text);
-        COMMIT;
-    END LOOP;
-END \$\$;
-AGAIN
-	};
-	my %killed = (worker => 0, backend => 0);
-	my $retries = 0;
-	$mirror->leave;
-	my $reader = start_reader(@old);
-	for my $round (1 .. $rounds)
-	{
-		make_keys("round $round", $per_round);
-		value($node, "UPDATE apikey.key k SET name = (ARRAY['active', 'revoked', 'disabled'])[1 + n % 3] || ' ' || n || ' ' || n % 2 FROM "
-			  . "(SELECT key_id, row_number() OVER () AS n FROM apikey.key WHERE owner = 'round $round') i WHERE i.key_id = k.key_id");
-		# Sometimes the worker has only begun.
-		my $victim = rand() < 0.6 ? 'worker' : 'backend';
-		my $after = int(rand($per_round));
-		my @writers = map { start_psql("SET application_name = 'writer $_'", $script->($round, $_)) } 0, 1;
-		my $offset = log_size();
-		my $query = $victim eq 'worker' ? "backend_type = 'apikey mirror'" : "application_name LIKE 'writer%'";
-		my $pid = 0;
-		wait_until(
-			sub {
-				my ($done, $found) = split(/\|/, value($node, "SELECT (SELECT count(*) FROM apikey.key WHERE owner = 'round $round' AND state <> 'active'), "
-					  . "(SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE $query)"));
-				$pid = $found;
-				# Writers may have finished before.
-				return $done >= $after / 2 && $pid > 0 || ($victim eq 'backend' && $done >= $per_round / 2);
-			},
-			"somebody to kill in round $round");
-		if ($pid > 0 && kill('KILL', $pid))
-		{
-			# Unless it was just about to end by itself: then nothing follows.
-			wait_until(
-				sub {
-					return 1 if log_since($offset) =~ /database system is ready to accept connections/;
-					my $gone = !kill(0, $pid);
-					# psql may end before it has read the query, which is an exception.
-					my $answers = eval { ($node->psql('postgres', 'SELECT 1'))[0] == 0 };
-					return $gone && $answers && log_since($offset) !~ /terminated by signal 9/;
-				},
-				"the server is there again in round $round");
-			$killed{$victim}++ if log_since($offset) =~ /terminated by signal 9/;
-		}
-		eval { $_->{process}->finish } for @writers;
-		# They come again until all is done.
-		for my $part (0, 1)
-		{
-			wait_until(
-				sub {
-					$retries++;
-					my (undef, $errors) = eval { run_sql($node, join('', $script->($round, $part))) };
-					return defined $errors && $errors !~ /ERROR|FATAL|PANIC|could not connect|connection to server/;
-				},
-				"the changes of round $round are made");
-		}
-	}
-	my $took = time - $began;
-	$sql = $mirror->sql;
-	$mirror->await_ready;
-	$mirror->settle;
-	figure('random kills: seed', $seed);
-	figure('random kills: rounds', $rounds);
-	figure('random kills: of the worker', $killed{worker});
-	figure('random kills: of a backend', $killed{backend});
-	figure('random kills: changed keys', $rounds * $per_round);
-	figure('random kills: took, s', int($took));
-	my ($lost, $revived, $left) = (0, 0, 0);
-	my $members = $mirror->members;
-	for my $row (rows($sql, "SELECT key_id, state, split_part(name, ' ', 1) AS goal FROM apikey.key WHERE owner LIKE 'round %'"))
-	{
-		die "$row->{key_id} is $row->{state} and should be $row->{goal}" if $row->{state} ne $row->{goal};
-		$lost++ if $row->{state} ne 'active' && !exists $members->{ $row->{key_id} };
-		$left++ if $row->{state} eq 'active' && exists $members->{ $row->{key_id} };
-	}
-	is($lost, 0, 'random kills: no withdrawal is lost');
-	is($left, 0, 'random kills: no key that was enabled again is withdrawn');
-	figure('random kills: lost', $lost);
-	figure('random kills: enabled, but still withdrawn', $left);
-	$mirror->is_exact('random kills');
-	never_ok($reader, 'random kills');
-	is(value($sql, 'SELECT count(*) FROM apikey.outbox'), 0, 'random kills: nothing waits');
-}
-
 # Workers end by being killed, and in no other way.
 unlike(slurp_file($node->logfile), qr/background worker "apikey[^\n]*exited with exit code [13-9]|PANIC/, 'no worker failed');
 $mirror->leave;
@@ -622,7 +440,6 @@ END
 {
 	my $status = $?;
 	kill('CONT', $stopped) if $stopped;
-	close $_->{stop} for @readers;
 	$? = $status;
 }
 

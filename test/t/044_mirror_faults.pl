@@ -102,6 +102,7 @@ my @faults = (
 	[ 'blackhole', 1, 'blackhole' ],
 	[ 'one byte at a time', 0, 'one_byte' ],
 	[ 'garbage', 1, 'garbage' ],
+	[ 'answers of the right shape', 1, 'answer ' . '*2\r\n$1\r\nx\r\n$1\r\ny\r\n' x 16 ],
 	[ 'huge text', 1, 'huge_bulk' ],
 	[ 'huge array', 1, 'huge_array' ]);
 

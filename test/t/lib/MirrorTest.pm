@@ -143,6 +143,20 @@ sub state
 	return value($self->sql, "SELECT state FROM apikey.status() WHERE component = 'mirror'");
 }
 
+# So many active keys of an owner: copies of one, which share its hash. Returns their ids.
+sub make_keys
+{
+	my ($self, $owner, $number) = @_;
+	$self->{template} //= +{ issue($self->sql, owner => 'template', ttl => '7 days') }->{key_id};
+	# Not in the session that lasts: callers may be about to end it.
+	my %there = (database => $self->{database});
+	value($self->{node}, <<SQL, %there);
+INSERT INTO apikey.key SELECT (jsonb_populate_record(k, jsonb_build_object('key_id', apikey.uuid_v7(), 'owner', '$owner'))).*
+  FROM apikey.key k, generate_series(1, $number) WHERE k.key_id = '$self->{template}'
+SQL
+	return split(/\n/, value($self->{node}, "SELECT key_id FROM apikey.key WHERE owner = '$owner' ORDER BY key_id", %there));
+}
+
 # Its detail, decoded.
 sub detail
 {
