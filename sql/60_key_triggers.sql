@@ -138,8 +138,13 @@ BEGIN
              WHERE r.key_id = NEW.key_id AND (r.generation IS NULL OR r.generation = NEW.generation);
         END IF;
     END IF;
-    IF NOT same_claims AND NEW.previous_valid_until > clock_timestamp() THEN
-        PERFORM apikey.withdraw(NEW.key_id, NEW.generation - 1, 'changed', clock_timestamp(), NEW.previous_expires_at);
+    -- Within the grace the previous token's claims are untrue, too. Its expiry is when the key ends before the grace does.
+    IF NEW.previous_valid_until > clock_timestamp()
+       AND (NOT same_claims OR (NEW.format = 'jwt' AND NEW.rate_limit IS NOT NULL AND OLD.rate_limit IS NULL)
+            OR NEW.expires_at < least(NEW.previous_valid_until, NEW.previous_expires_at)
+            OR (NOT is_refresh AND NEW.previous_expires_at < OLD.previous_expires_at)) THEN
+        PERFORM apikey.withdraw(NEW.key_id, NEW.generation - 1, 'changed', clock_timestamp(),
+                                CASE WHEN is_refresh THEN NEW.previous_expires_at ELSE greatest(OLD.previous_expires_at, NEW.previous_expires_at) END);
     END IF;
 
     IF NEW.state <> OLD.state THEN

@@ -5,7 +5,7 @@ BEGIN;
 SET LOCAL search_path TO public, pg_catalog, pg_temp;
 SET LOCAL client_min_messages = warning;
 SET LOCAL apikey.refresh_grace = '5min';
-SELECT plan(54);
+SELECT plan(59);
 
 INSERT INTO apikey.role (name, ttl, refresh_window, permissions) VALUES ('withdrawn', '1 hour', '1 hour', '{chat:*}');
 SELECT apikey.rotate_signing_key() \g /dev/null
@@ -144,7 +144,7 @@ SELECT pg_temp.hold('outlived');
 UPDATE apikey.key SET ttl = '1 minute' WHERE key_id = pg_temp.id('outlived');
 SELECT pg_temp.again('outlived');
 SELECT apikey.revoke(pg_temp.id('outlived')::text) \g /dev/null
-SELECT pg_temp.withdrawn('outlived', '{withdrawn * now first expiry,withdrawn 1 after the grace first expiry}', 'until is the expiry of the previous token where that is later');
+SELECT pg_temp.withdrawn('outlived', '{withdrawn * now first expiry,withdrawn 1 after the grace first expiry,changed 1 now first expiry}', 'until is the expiry of the previous token where that is later');
 SELECT pg_temp.hold('outlived twice');
 UPDATE apikey.key SET ttl = '1 minute' WHERE key_id = pg_temp.id('outlived twice');
 SELECT pg_temp.again('outlived twice');
@@ -178,6 +178,27 @@ UPDATE apikey.key SET permissions = '{chat:read}' WHERE key_id = pg_temp.id('ear
 SELECT pg_temp.withdrawn('earlier', '{changed 1 now first expiry}', 'which a later change does not bring forward');
 SELECT apikey.revoke(pg_temp.id('earlier')::text) \g /dev/null
 SELECT pg_temp.withdrawn('earlier', '{withdrawn * now first expiry,changed 1 now first expiry}', 'and a revocation lasts as long');
+
+-- The previous token, within its grace: it ends with the key, whose expiry it does not state, and what binds the key binds it.
+CREATE FUNCTION pg_temp.withdrawn_first(wanted text, rows text[], description text) RETURNS text LANGUAGE sql AS
+    $$SELECT is(ARRAY(SELECT r FROM pg_temp.rows_of(wanted) r WHERE r ~ '^[a-z]+ 1 '), rows, description)$$;
+SELECT pg_temp.hold('ends first');
+CREATE TEMP TABLE previous AS SELECT h.token FROM held h WHERE h.name = 'ends first';
+SELECT pg_temp.again('ends first');
+UPDATE apikey.key SET expires_at = expires_at - interval '10 minutes' WHERE key_id = pg_temp.id('ends first');
+SELECT pg_temp.withdrawn_first('ends first', '{withdrawn 1 after the grace first expiry}', 'a key that ends earlier, but after the grace: nothing about the previous token');
+UPDATE apikey.key SET expires_at = clock_timestamp() WHERE key_id = pg_temp.id('ends first');
+SELECT is((SELECT v.code FROM previous p, apikey.validate(p.token) v), 'EXPIRED', 'a key that ends within the grace ends for the previous token, too');
+SELECT pg_temp.withdrawn_first('ends first', '{withdrawn 1 after the grace first expiry,changed 1 now first expiry}', 'which is one to ask about');
+SELECT pg_temp.hold('limited late');
+SELECT pg_temp.again('limited late');
+UPDATE apikey.key SET rate_limit = 10 WHERE key_id = pg_temp.id('limited late');
+SELECT pg_temp.withdrawn_first('limited late', '{withdrawn 1 after the grace first expiry,changed 1 now first expiry}', 'so is one whose key gets a limit within the grace');
+SELECT pg_temp.hold('brief successor');
+UPDATE apikey.key SET ttl = '2 minutes' WHERE key_id = pg_temp.id('brief successor');
+SELECT pg_temp.again('brief successor');
+SELECT pg_temp.withdrawn_first('brief successor', '{withdrawn 1 after the grace first expiry,changed 1 now first expiry}', 'and one whose successor expires within the grace');
+
 SELECT pg_temp.hold('expired');
 UPDATE apikey.key SET expires_at = clock_timestamp() - interval '1 day' WHERE key_id = pg_temp.id('expired');
 DELETE FROM apikey.key WHERE key_id = pg_temp.id('expired');
