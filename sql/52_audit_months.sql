@@ -43,7 +43,7 @@ DECLARE
 BEGIN
     FOR announced IN
         SELECT c.conname FROM pg_constraint c
-         WHERE c.conrelid = 'apikey.audit_event_default'::regclass AND c.contype = 'c' AND c.conname ~ '^not_audit_event_\d{4}_\d{2}$'
+         WHERE c.conrelid = 'apikey.audit_event_default'::regclass AND c.contype = 'c' AND c.conname ~ '^not_audit_event_[0-9]{4}_[0-9]{2}$'
     LOOP
         EXECUTE format('ALTER TABLE apikey.audit_event_default DROP CONSTRAINT %I', announced);
     END LOOP;
@@ -98,7 +98,7 @@ DECLARE
 BEGIN
     SELECT c.relname INTO partition
       FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-     WHERE i.inhparent = 'apikey.audit_event'::regclass AND c.relname ~ '^audit_event_\d{4}_\d{2}$'
+     WHERE i.inhparent = 'apikey.audit_event'::regclass AND c.relname ~ '^audit_event_[0-9]{4}_[0-9]{2}$'
        AND to_date(right(c.relname, 7), 'YYYY_MM') + interval '1 month' <= now() - retention
      ORDER BY c.relname LIMIT 1;
     IF NOT FOUND THEN

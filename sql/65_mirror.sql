@@ -162,7 +162,7 @@ CREATE FUNCTION apikey.mirror_diff()
     RETURNS TABLE (member text, key_id uuid, generation integer, kind text, until timestamptz, seen_at timestamptz)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT u.member, (regexp_match(u.member, '^(?:changed:)?([0-9a-f-]{36})'))[1]::uuid, (regexp_match(u.member, '\.([0-9]{1,9})$'))[1]::integer,
+    SELECT u.member, (regexp_match(u.member, '^(?:changed:)?([0-9a-f-]{36})'))[1]::uuid, (regexp_match(u.member, '[.]([0-9]{1,9})$'))[1]::integer,
            CASE WHEN u.member LIKE 'changed:%' THEN 'changed' ELSE 'withdrawn' END, u.until, u.seen_at
       FROM apikey.mirror_unknown u WHERE u.until > clock_timestamp() ORDER BY u.member
 $$;

@@ -52,6 +52,9 @@ std::uint64_t Statement::run(std::span<const Parameter> parameters, Visibility v
 }
 
 std::optional<Datum> result_value(std::uint64_t row, int number) {
+    if (row >= SPI_processed) {
+        throw Failure(ERRCODE_INTERNAL_ERROR, "a statement returned fewer rows than it must");
+    }
     bool null = false;
     const Datum value =
         call([&] { return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, &null); });

@@ -18,7 +18,7 @@ void pin(std::span<const Setting> settings) {
 }  // namespace
 
 void pin_worker_settings() {
-    const std::array<Setting, 8> pinned = {{
+    const std::array<Setting, 10> pinned = {{
         {"search_path", "pg_catalog, pg_temp"},
         {"lock_timeout", "500ms"},
         {"statement_timeout", "0"},
@@ -26,6 +26,9 @@ void pin_worker_settings() {
         {"default_transaction_isolation", "read committed"},
         {"default_transaction_read_only", "off"},
         {"default_transaction_deferrable", "off"},
+        // As if replicated, rows for the mirror would be left out.
+        {"session_replication_role", "origin"},
+        {"standard_conforming_strings", "on"},
         // What a crash takes from the last moments of shared memory, no flush brings back.
         {"synchronous_commit", "off"},
     }};

@@ -219,6 +219,13 @@ def pinned_search_path(script):
             yield statement.problem(f"{signature(statement, CREATE_FUNCTION)} lacks SET search_path = pg_catalog, pg_temp")
 
 
+def no_backslashes(script):
+    """A text with a backslash, in a function's body too, means what the caller's standard_conforming_strings says."""
+    for statement in script:
+        if "\\" in statement.text:
+            yield statement.problem("a backslash is an escape for callers with standard_conforming_strings = off: in a pattern write [.]")
+
+
 def functions_have_comments(script):
     """Every function has its COMMENT ON FUNCTION."""
     commented = {signature(s, r"comment on (?:function|procedure) ") for s in script}
@@ -262,7 +269,7 @@ def statements_parse(script):
 
 
 # An upgrade script may replace the functions of the version before it, and PUBLIC's rights on those are gone already.
-UPGRADE_RULES = (qualified_names, pinned_search_path, statements_parse)
+UPGRADE_RULES = (qualified_names, pinned_search_path, no_backslashes, statements_parse)
 INSTALL_RULES = (no_replacing, functions_have_comments, functions_are_revoked) + UPGRADE_RULES
 
 

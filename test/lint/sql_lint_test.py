@@ -75,6 +75,13 @@ class ScriptRules(unittest.TestCase):
             "CREATE TRIGGER g BEFORE INSERT ON apikey.t FOR EACH ROW EXECUTE FUNCTION f();",
         )
 
+    def test_no_backslashes(self):
+        self.assert_fails(
+            sql_lint.no_backslashes,
+            r"SELECT '1' ~ '\d';",
+            r"CREATE FUNCTION apikey.f() RETURNS boolean LANGUAGE sql AS $$SELECT '1' ~ '\d'$$;",
+        )
+
     def test_pinned_search_path(self):
         self.assert_fails(
             sql_lint.pinned_search_path,
