@@ -7,6 +7,23 @@
 namespace apikey::redis {
 namespace {
 
+/** What a server says of AUTH, for the log and status(). Some repeat what they were sent, the password with
+ * it ("ERR unknown command 'AUTH', with args beginning with: …"): only what is known not to is told. */
+std::string without_credentials(std::string_view error) {
+    constexpr std::array known = {"WRONGPASS ",
+                                  "NOAUTH ",
+                                  "NOPERM ",
+                                  "LOADING ",
+                                  "MASTERDOWN ",
+                                  "ERR AUTH ",
+                                  "ERR Client sent AUTH",
+                                  "ERR invalid password"};
+    const bool is_known = std::any_of(known.begin(), known.end(),
+                                      [error](std::string_view start) { return error.starts_with(start); });
+    return is_known ? std::string(error)
+                    : std::string(error.substr(0, error.find(' '))) + " was its answer to AUTH";
+}
+
 std::string in_time(int milliseconds) {
     return "within " + std::to_string(milliseconds) + " ms";
 }
@@ -160,10 +177,14 @@ void Transport::authenticate(Connection& connection) {
     const std::string& user = options_.url.user;
     const std::string_view password = core::text_of(options_.password);
     // A user that needs none may give any password.
-    if (!user.empty()) {
-        refuse_error(connection, ask(connection, {{"AUTH", user, password}})[0], true);
-    } else if (!password.empty()) {
-        refuse_error(connection, ask(connection, {{"AUTH", password}})[0], true);
+    if (user.empty() && password.empty()) {
+        return;
+    }
+    Reply reply = std::move(user.empty() ? ask(connection, {{"AUTH", password}})[0]
+                                         : ask(connection, {{"AUTH", user, password}})[0]);
+    if (reply.is_error()) {
+        reply.text = without_credentials(reply.text);
+        refuse_error(connection, reply, true);
     }
 }
 
