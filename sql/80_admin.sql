@@ -30,7 +30,7 @@ COMMENT ON FUNCTION apikey.worker_state(text) IS 'launcher, maintenance or mirro
 CREATE FUNCTION apikey.mirror_state(OUT state text, OUT detail jsonb)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'apikey_mirror_state';
 COMMENT ON FUNCTION apikey.mirror_state() IS
-    'off, connecting, resyncing, ready, unsafe (that Redis may evict), fenced (a newer writer has the mirror), foreign (somebody else filled it) or standby, and why';
+    'off, connecting, resyncing, ready, late (its worker does not get on), unsafe (that Redis may evict), fenced (a newer writer has the mirror), foreign (somebody else filled it) or standby, and why';
 
 CREATE FUNCTION apikey.is_maintained() RETURNS boolean
     LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'apikey_is_maintained';
@@ -44,7 +44,7 @@ AS $$
       FROM pg_extension e WHERE e.extname = 'apikey'
     UNION ALL
     SELECT 'preload', CASE WHEN EXISTS (SELECT FROM unnest(string_to_array(current_setting('shared_preload_libraries'), ',')) l
-                              WHERE btrim(l, ' "') ~ '(^|/)apikey(\.so)?$')
+                              WHERE btrim(l, ' "') ~ '(^|/)apikey([.]so)?$')
                            THEN 'ok' ELSE 'missing' END,
            jsonb_build_object('shared_preload_libraries', current_setting('shared_preload_libraries'))
     UNION ALL
@@ -68,7 +68,7 @@ AS $$
            coalesce(jsonb_object_agg(t.tgrelid::regclass || '.' || t.tgname, t.tgenabled), '{}')
       FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = 'apikey' AND NOT t.tgisinternal
-       AND t.tgenabled <> CASE WHEN t.tgname = 'revocation_before_insert' OR t.tgname LIKE '%skip\_replicated' THEN 'R' ELSE 'A' END
+       AND t.tgenabled <> CASE WHEN t.tgname = 'revocation_before_insert' OR t.tgname ~ 'skip_replicated$' THEN 'R' ELSE 'A' END
     UNION ALL
     SELECT 'keys', 'ok', jsonb_build_object('active', count(*) FILTER (WHERE k.state = 'active'), 'expired', count(*) FILTER (WHERE k.state = 'expired'),
            'disabled', count(*) FILTER (WHERE k.state = 'disabled'), 'revoked', count(*) FILTER (WHERE k.state = 'revoked'))

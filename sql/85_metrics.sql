@@ -65,7 +65,7 @@ CREATE VIEW apikey.metric_types (name, type, help) AS
         ('apikey_worker_failures_total', 'counter', 'Times that the worker ended with an error.'),
         ('apikey_worker_last_turn_timestamp_seconds', 'gauge', 'When the worker last finished a turn of its work, in Unix time; 0: never.'),
         ('apikey_mirror_configured', 'gauge', '1 where apikey.redis_url is set.'),
-        ('apikey_mirror_ready', 'gauge', '1 while Redis is complete and says so; else readers of Redis get "unknown".'),
+        ('apikey_mirror_ready', 'gauge', '1 while Redis is complete, not more than 5 s behind, and says so; else readers of Redis get "unknown".'),
         ('apikey_mirror_connects_total', 'counter', 'Connections to Redis that were made.'),
         ('apikey_mirror_connection_failures_total', 'counter', 'Connections to Redis that were lost or could not be made.'),
         ('apikey_mirror_resyncs_total', 'counter', 'Times that Redis was filled anew, by cause.'),

@@ -31,13 +31,14 @@ void require_mirror(const char* function) {
 
 std::int64_t waiting_time_us(const Interval* interval) {
     constexpr std::int64_t most_us = USECS_PER_DAY;
-    const std::int64_t time =
-        interval->time + (std::int64_t(interval->month) * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
+    __extension__ using Wide = __int128;  // an infinite interval, or a long one
+    const Wide time =
+        interval->time + Wide(std::int64_t(interval->month) * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY;
     if (time < 0) {
         throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "timeout must not be negative", {},
                           "For example interval '5 seconds'; 0 looks and does not wait.");
     }
-    return std::min(time, most_us);
+    return static_cast<std::int64_t>(std::min<Wide>(time, most_us));
 }
 
 bool is_own_transaction(std::uint64_t xid) {
@@ -101,7 +102,9 @@ PG_ENTRY(apikey_mirror_state) {
         detail.add("reason", "apikey.redis_url is not set");
     } else if (mirror) {
         const auto worker = shm::worker_state(*shm::my_database(), shm::WorkerKind::mirror);
-        state = worker.state == shm::WorkerSlot::State::running ? shm::name_of(mirror->phase) : "off";
+        const TimestampTz now = GetCurrentTimestamp();
+        state = shm::name_of(shm::phase_at(*mirror, worker, now));
+        detail.add("namespace", shm::mirror_namespace());
         if (const auto problem = entry::text_of(mirror->problem); !problem.empty()) {
             detail.add("problem", problem);
         }
@@ -113,7 +116,7 @@ PG_ENTRY(apikey_mirror_state) {
         }
         if (mirror->watermark_at != 0) {
             detail.add("watermark_at", pg::iso_timestamp(mirror->watermark_at))
-                .add("watermark_age_ms", (GetCurrentTimestamp() - mirror->watermark_at) / 1000);
+                .add("watermark_age_ms", (now - mirror->watermark_at) / 1000);
         }
         detail.add("members", static_cast<std::int64_t>(mirror->members))
             .add("connects", static_cast<std::int64_t>(mirror->connects))

@@ -129,10 +129,12 @@ double seconds_since(TimestampTz at, TimestampTz now) {
 }
 
 /** What is 0, or missing, where there is no mirror. */
-void add_mirror(const shm::MirrorState& mirror, const shm::DatabaseSlot& database, Samples& samples) {
+void add_mirror(const shm::MirrorState& mirror, const shm::WorkerSlot& worker,
+                const shm::DatabaseSlot& database, Samples& samples) {
     const TimestampTz now = GetCurrentTimestamp();
     samples.add("apikey_mirror_configured", *pg::settings::redis_url == '\0' ? 0.0 : 1.0);
-    samples.add("apikey_mirror_ready", mirror.phase == shm::MirrorPhase::ready ? 1.0 : 0.0);
+    samples.add("apikey_mirror_ready",
+                shm::phase_at(mirror, worker, now) == shm::MirrorPhase::ready ? 1.0 : 0.0);
     samples.add("apikey_mirror_connects_total", mirror.connects);
     samples.add("apikey_mirror_connection_failures_total", mirror.connection_failures);
     for (std::size_t i = 0; i < mirror.resyncs.size(); i++) {
@@ -174,8 +176,9 @@ std::vector<Sample> samples_in_memory() {
         samples.add("apikey_event_ring_size", static_cast<std::uint64_t>(ring.size()));
         samples.add("apikey_event_ring_capacity", static_cast<std::uint64_t>(ring.capacity()));
         add_worker("maintenance", shm::worker_state(*database, shm::WorkerKind::maintenance), samples);
-        add_worker("mirror", shm::worker_state(*database, shm::WorkerKind::mirror), samples);
-        add_mirror(*shm::mirror_state(), *database, samples);
+        const shm::WorkerSlot mirror_worker = shm::worker_state(*database, shm::WorkerKind::mirror);
+        add_worker("mirror", mirror_worker, samples);
+        add_mirror(*shm::mirror_state(), mirror_worker, *database, samples);
     }
     return samples.take();
 }

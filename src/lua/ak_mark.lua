@@ -25,9 +25,23 @@ if ready ~= '' and ready ~= '0' and ready ~= '1' then
     return redis.error_reply('AKARG ready must be 0, 1 or empty')
 end
 
+-- As three numbers: as texts they would be compared by the locale that Redis was started in.
+local function is_later(one, other)
+    if #one ~= 24 or string.find(one, '[^0-9a-f]') then
+        return false
+    end
+    for at = 1, 17, 8 do
+        local a, b = tonumber(string.sub(one, at, at + 7), 16), tonumber(string.sub(other, at, at + 7), 16)
+        if a ~= b then
+            return a > b
+        end
+    end
+    return false
+end
+
 local meta = redis.call('HMGET', KEYS[2], 'gen', 'epoch', 'count', 'writes', 'watermark_ms')
 local their_gen, their_epoch = meta[1] or '', meta[2] or ''
-if their_gen > gen then
+if is_later(their_gen, gen) then
     return {'fenced', their_gen}
 end
 if their_epoch ~= epoch or their_gen ~= gen then

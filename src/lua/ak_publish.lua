@@ -18,8 +18,22 @@ elseif kind ~= 'hash' or not string.find(ARGV[3], '^%d+$') or #ARGV ~= 3 + 2 * t
     return redis.error_reply('AKARG expected string and a value, or hash, a number and as many pairs')
 end
 
+-- As three numbers: as texts they would be compared by the locale that Redis was started in.
+local function is_later(one, other)
+    if #one ~= 24 or string.find(one, '[^0-9a-f]') then
+        return false
+    end
+    for at = 1, 17, 8 do
+        local a, b = tonumber(string.sub(one, at, at + 7), 16), tonumber(string.sub(other, at, at + 7), 16)
+        if a ~= b then
+            return a > b
+        end
+    end
+    return false
+end
+
 local theirs = redis.call('GET', KEYS[2]) or ''
-if theirs > gen then
+if is_later(theirs, gen) then
     return {'fenced', theirs}
 end
 

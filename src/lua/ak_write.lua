@@ -4,7 +4,7 @@
 -- ARGV  epoch  gen  n_add  (score member)...  n_remove  member...  n_event  (key_id generation exp reason xid kind)...
 --       member: <key_id>, <key_id>.<generation> or changed:<key_id>.<generation>; score: unix seconds after which it may go.
 --       generation of an event: '' for all. kind: withdrawn, changed, restored.
--- Reply {ok, time_ms} | {fenced, their_gen} | {epoch, their_epoch or ''}; nothing is written but for ok.
+-- Reply {ok, time_ms, removed} | {fenced, their_gen} | {epoch, their_epoch or ''}; nothing is written but for ok.
 --
 -- The whole call is checked before the first write: a script that fails half-way is not undone.
 local epoch, gen = ARGV[1], ARGV[2]
@@ -54,9 +54,23 @@ for i = event_at + 1, after - 6, 6 do
     end
 end
 
+-- As three numbers: as texts they would be compared by the locale that Redis was started in.
+local function is_later(one, other)
+    if #one ~= 24 or string.find(one, '[^0-9a-f]') then
+        return false
+    end
+    for at = 1, 17, 8 do
+        local a, b = tonumber(string.sub(one, at, at + 7), 16), tonumber(string.sub(other, at, at + 7), 16)
+        if a ~= b then
+            return a > b
+        end
+    end
+    return false
+end
+
 local meta = redis.call('HMGET', KEYS[2], 'gen', 'epoch', 'count')
 local their_gen, their_epoch = meta[1] or '', meta[2] or ''
-if their_gen > gen then
+if is_later(their_gen, gen) then
     return {'fenced', their_gen}
 end
 if their_epoch ~= epoch or their_gen ~= gen then
@@ -71,11 +85,13 @@ end
 
 -- As many at a time as unpack can take. Removed first: what is in both lists ends withdrawn.
 local function each(command, first, last)
+    local changed = 0
     for at = first, last, 1000 do
-        redis.call(command, KEYS[1], unpack(ARGV, at, math.min(at + 999, last)))
+        changed = changed + redis.call(command, KEYS[1], unpack(ARGV, at, math.min(at + 999, last)))
     end
+    return changed
 end
-each('ZREM', remove_at + 1, event_at - 1)
+local removed = each('ZREM', remove_at + 1, event_at - 1)
 each('ZADD', add_at + 1, remove_at - 1)
 for i = event_at + 1, after - 6, 6 do
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', '100000', '*', 'key_id', ARGV[i], 'generation', ARGV[i + 1],
@@ -85,4 +101,4 @@ redis.call('HINCRBY', KEYS[2], 'writes', '1')
 redis.call('HSET', KEYS[2], 'count', tostring(redis.call('ZCARD', KEYS[1])))
 
 local time = redis.call('TIME')
-return {'ok', time[1] * 1000 + math.floor(time[2] / 1000)}
+return {'ok', time[1] * 1000 + math.floor(time[2] / 1000), removed}

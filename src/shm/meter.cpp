@@ -183,7 +183,9 @@ Exchange exchange_state(TimestampTz now) {
             std::atomic_ref(slot->rates.clock_offset_us).load(std::memory_order_relaxed);
         exchange.nodes = std::atomic_ref(slot->rates.nodes).load(std::memory_order_relaxed);
     }
-    exchange.stale = now - (synced_at != 0 ? synced_at : area()->header->started_at) > stale_after_us;
+    const std::int64_t age_us = now - (synced_at != 0 ? synced_at : area()->header->started_at);
+    // One in the future is of before somebody set the clock back: how old, nobody knows.
+    exchange.stale = age_us > stale_after_us || age_us < -stale_after_us;
     return exchange;
 }
 

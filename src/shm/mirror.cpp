@@ -63,8 +63,8 @@ extern "C" void wake_at_commit(XactEvent event, void* /*argument*/) {
 }  // namespace
 
 std::string_view name_of(MirrorPhase phase) {
-    constexpr std::array<std::string_view, 7> names = {"off",    "connecting", "resyncing", "ready",
-                                                       "unsafe", "fenced",     "foreign"};
+    constexpr std::array<std::string_view, 8> names = {"off",    "connecting", "resyncing", "ready",
+                                                       "unsafe", "fenced",     "foreign",   "late"};
     return names.at(static_cast<std::size_t>(phase));
 }
 
@@ -76,6 +76,13 @@ std::string_view name_of(ResyncCause cause) {
 
 int most_xids_in_progress() {
     return MaxBackends + max_prepared_xacts;
+}
+
+std::string mirror_namespace() {
+    if (*pg::settings::redis_namespace != '\0') {
+        return pg::settings::redis_namespace;
+    }
+    return std::to_string(GetSystemIdentifier()) + "-" + std::to_string(MyDatabaseId);
 }
 
 std::optional<MirrorState> mirror_state() {
@@ -90,6 +97,15 @@ std::optional<MirrorState> mirror_state() {
         LWLockRelease(area()->mirrors_lock);
     });
     return copy;
+}
+
+MirrorPhase phase_at(const MirrorState& state, const WorkerSlot& worker, TimestampTz now) {
+    constexpr std::int64_t late_us = 5 * USECS_PER_SEC;  // what readers are advised to accept
+    if (worker.state != WorkerSlot::State::running) {
+        return MirrorPhase::off;
+    }
+    const bool late = state.phase == MirrorPhase::ready && now - state.watermark_at > late_us;
+    return late ? MirrorPhase::late : state.phase;
 }
 
 void set_mirror_phase(MirrorPhase phase, std::string_view problem) {

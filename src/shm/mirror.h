@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "shm/area.h"
@@ -10,8 +11,14 @@ namespace apikey::shm {
 /** Most top-level transactions that can be in progress at a time: room for a snapshot's. */
 int most_xids_in_progress();
 
+/** What the names of the session's database in Redis begin with: apikey.redis_namespace, or its default. */
+std::string mirror_namespace();
+
 /** A copy of the state of the session's database; nullopt without shared memory. */
 std::optional<MirrorState> mirror_state();
+
+/** What it amounts to: a process that was stopped says `ready` for ever, and one that is gone, too. */
+MirrorPhase phase_at(const MirrorState& state, const WorkerSlot& worker, TimestampTz now);
 
 // For the mirror worker of the session's database, which has a slot.
 

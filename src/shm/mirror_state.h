@@ -17,6 +17,7 @@ enum class MirrorPhase : std::uint8_t {
     unsafe,   ///< complete, but this Redis may evict: readers are told that it is not ready
     fenced,   ///< a newer writer has the mirror; we write nothing
     foreign,  ///< what is in Redis was written by somebody else on our timeline: an admin must decide
+    late,     ///< nobody sets it: what phase_at() makes of `ready` when the worker does not get on
 };
 
 /** Why everything was sent anew. */
@@ -48,6 +49,8 @@ struct MirrorState {
     std::int64_t watermark_ms;      ///< the same by the clock of Redis, or a little earlier
     std::uint32_t resync_requests;  ///< counted up by sessions
     std::uint32_t takeover_requests;
+    std::uint32_t resyncs_served;  ///< how many of them were, by whatever process was the worker then
+    std::uint32_t takeovers_served;
     // Since the server started.
     std::uint64_t connects;
     std::uint64_t connection_failures;

@@ -8,6 +8,9 @@ namespace {
 
 using Column = std::vector<std::optional<Datum>>;
 
+/** No key has the nil UUID: all ours are of version 7. */
+constexpr core::Uuid before_all_keys{};
+
 std::optional<std::int32_t> optional_integer(std::uint64_t row, int column) {
     const auto value = pg::result_value(row, column);
     return value ? std::optional(DatumGetInt32(*value)) : std::nullopt;
@@ -132,32 +135,39 @@ std::vector<Withdrawal> read_withdrawals(const core::Uuid* after, int limit) {
         "SELECT r.key_id, r.generation, r.kind = 'changed', r.effective_at, r.until FROM apikey.revocation r "
         "WHERE r.key_id > $1 ORDER BY r.key_id FETCH FIRST $2 ROWS WITH TIES",
         UUIDOID, INT4OID);
-    // No key has the nil UUID: all ours are of version 7.
-    const core::Uuid nil{};
-    const std::array<pg::Parameter, 2> parameters = {pg::uuid_datum(after == nullptr ? nil : *after),
-                                                     Int32GetDatum(limit)};
+    const std::array<pg::Parameter, 2> parameters = {
+        pg::uuid_datum(after == nullptr ? before_all_keys : *after), Int32GetDatum(limit)};
     return withdrawals(statement.run(parameters));
 }
 
-std::array<std::int64_t, 16> count_withdrawals(std::int64_t margin_us) {
+CountedWithdrawals count_withdrawals(const core::Uuid* after, int limit, TimestampTz effective,
+                                     TimestampTz until) {
     const pg::SpiSession spi;
     // What this snapshot shows in the outbox may not be there yet, however long ago it was written: it may
     // have been committed just now.
     static pg::Statement statement(
-        "SELECT apikey.redis_bucket(r.key_id), pg_catalog.count(*) FROM apikey.revocation r "
-        "WHERE r.effective_at <= $1 AND r.until > $2 AND r.key_id NOT IN "
-        "(SELECT o.key_id FROM apikey.outbox o WHERE o.key_id IS NOT NULL) GROUP BY 1",
-        TIMESTAMPTZOID, TIMESTAMPTZOID);
-    const TimestampTz now = GetCurrentTimestamp();
-    const std::array<pg::Parameter, 2> parameters = {
-        TimestampTzGetDatum(now - margin_us), TimestampTzGetDatum(now + margin_us - 60 * USECS_PER_SEC)};
+        "WITH page AS MATERIALIZED (SELECT r.key_id, r.effective_at, r.until FROM apikey.revocation r "
+        "WHERE r.key_id > $1 ORDER BY r.key_id FETCH FIRST $2 ROWS WITH TIES) "
+        "SELECT apikey.redis_bucket(p.key_id), pg_catalog.count(*), NULL::pg_catalog.uuid FROM page p "
+        "WHERE p.effective_at <= $3 AND p.until > $4 AND p.key_id NOT IN "
+        "(SELECT o.key_id FROM apikey.outbox o WHERE o.key_id IS NOT NULL) GROUP BY 1 "
+        "UNION ALL (SELECT NULL, NULL, p.key_id FROM page p ORDER BY p.key_id DESC LIMIT 1)",
+        UUIDOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID);
+    const std::array<pg::Parameter, 4> parameters = {
+        pg::uuid_datum(after == nullptr ? before_all_keys : *after), Int32GetDatum(limit),
+        TimestampTzGetDatum(effective), TimestampTzGetDatum(until)};
     const std::uint64_t rows = statement.run(parameters);
-    std::array<std::int64_t, 16> counts{};
+    CountedWithdrawals counted;
     for (std::uint64_t row = 0; row < rows; row++) {
-        const int bucket = DatumGetInt32(pg::result_value(row, 1).value());
-        counts.at(static_cast<std::size_t>(bucket)) = DatumGetInt64(pg::result_value(row, 2).value());
+        if (const auto last = pg::result_value(row, 3)) {
+            counted.last = pg::uuid_from_datum(*last);
+        } else {
+            const int bucket = DatumGetInt32(pg::result_value(row, 1).value());
+            counted.by_bucket.at(static_cast<std::size_t>(bucket)) =
+                DatumGetInt64(pg::result_value(row, 2).value());
+        }
     }
-    return counts;
+    return counted;
 }
 
 std::vector<Standing> standing_of(std::span<const std::string> members) {
@@ -177,9 +187,9 @@ std::vector<Standing> standing_of(std::span<const std::string> members) {
         "ELSE 1 END "
         "FROM (SELECT m.ordinality, "
         "((pg_catalog.regexp_match(m.member, "
-        "'^(?:changed:)?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?:\\.[0-9]{1,9})?$'))["
+        "'^(?:changed:)?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?:[.][0-9]{1,9})?$'))["
         "1])::uuid, "
-        "((pg_catalog.regexp_match(m.member, '\\.([0-9]{1,9})$'))[1])::pg_catalog.int4, "
+        "((pg_catalog.regexp_match(m.member, '[.]([0-9]{1,9})$'))[1])::pg_catalog.int4, "
         "CASE WHEN pg_catalog.starts_with(m.member, 'changed:') THEN 'changed' ELSE 'withdrawn' END "
         "FROM pg_catalog.unnest($1) WITH ORDINALITY AS m(member, ordinality)) AS p(ordinality, key_id, "
         "generation, kind) "

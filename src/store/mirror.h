@@ -49,9 +49,15 @@ std::vector<Withdrawal> read_due(TimestampTz from, TimestampTz to, int limit);
 /** All withdrawals of the keys after `after` (nullptr: from the first on), about `limit`, by key. */
 std::vector<Withdrawal> read_withdrawals(const core::Uuid* after, int limit);
 
-/** How many members each bucket must have: withdrawals in force that do not expire before `margin_us` from
- * now, but for keys that are in the outbox. */
-std::array<std::int64_t, 16> count_withdrawals(std::int64_t margin_us);
+/** A part of them, counted by bucket. */
+struct CountedWithdrawals {
+    std::array<std::int64_t, 16> by_bucket{};
+    std::optional<core::Uuid> last;  ///< the last key that was looked at; nullopt when there was none
+};
+/** Of the withdrawals of the keys after `after`, about `limit` of them, by key: those that were in force by
+ * `effective` and are so until after `until`, but for keys that are in the outbox. */
+CountedWithdrawals count_withdrawals(const core::Uuid* after, int limit, TimestampTz effective,
+                                     TimestampTz until);
 
 /** What this database thinks of members that it did not send: 'unknown' when it has no such key, 'withdrawn'
  * when there is a row after all, else 'live'. */

@@ -157,7 +157,9 @@ void look_after(shm::DatabaseSlot& slot, const WorkerProgram& program, Attempts&
         // Just ended, or never started: the first start is at once, another one a while after the end.
         attempt.next_at = attempt.seen_alive || worker.failures > 0 ? now + attempt.delay_us : now;
     }
-    if (now < attempt.next_at || !shm::begin_start(slot, program.kind)) {
+    // Where somebody has set the clock back, now.
+    const bool in_time = now >= attempt.next_at || attempt.next_at - now > longest_delay_us;
+    if (!in_time || !shm::begin_start(slot, program.kind)) {
         return;
     }
     attempt.next_at = 0;

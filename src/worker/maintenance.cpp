@@ -95,13 +95,27 @@ bool prune(Task& task) {
     return done;
 }
 
+/** Rows that the mirror worker is to read. There is one before we know that there is to be one: it may be
+ * quicker to read the configuration. */
+bool mirror_reads_outbox() {
+    using State = shm::WorkerSlot::State;
+    const State state = shm::worker_state(*shm::my_database(), shm::WorkerKind::mirror).state;
+    return *pg::settings::redis_url != '\0' || state == State::starting || state == State::running;
+}
+
 /** Where there is no Redis, nobody else empties it; what is withdrawn is in revocation all the same. */
 bool empty_outbox(Task& task) {
-    if (*pg::settings::redis_url != '\0') {
+    if (mirror_reads_outbox()) {
         return true;
     }
     std::int64_t rows = 0;
-    const bool done = run_step("empty the outbox", [&] { rows = store::prune_outbox(10 * batch); });
+    const bool done = run_step("empty the outbox", [&] {
+        rows = store::prune_outbox(10 * batch);
+        // One that begins after this begins by reading revocation, where all of them are.
+        if (mirror_reads_outbox()) {
+            throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "a mirror has just been started");
+        }
+    });
     if (rows > 0) {
         task.again();
     }

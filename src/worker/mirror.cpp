@@ -1,4 +1,5 @@
 #include <bit>
+#include <chrono>
 
 #include "core/backoff.h"
 #include "core/crypto.h"
@@ -38,15 +39,11 @@ struct Configuration {
 
 Configuration configuration() {
     namespace settings = pg::settings;
-    const std::string own = std::to_string(GetSystemIdentifier()) + "-" + std::to_string(MyDatabaseId);
-    const auto or_else = [](const char* value, const std::string& otherwise) {
-        return *value == '\0' ? otherwise : std::string(value);
-    };
-    const std::string name_space = or_else(settings::redis_namespace, own);
+    const std::string name_space = shm::mirror_namespace();
     return {settings::redis_url,
             settings::redis_password_file,
             name_space,
-            or_else(settings::rate_namespace, name_space),
+            *settings::rate_namespace == '\0' ? name_space : settings::rate_namespace,
             settings::redis_ca_file,
             settings::redis_certificate_file,
             settings::redis_key_file,
@@ -93,7 +90,7 @@ bool is_installed() {
            found == store::Installation::complete;
 }
 
-/** What sessions have asked for since we last looked. */
+/** What sessions have asked for. A worker that ends leaves to the next one what it has not served. */
 struct Requests {
     std::uint32_t resyncs = 0;
     std::uint32_t takeovers = 0;
@@ -101,6 +98,16 @@ struct Requests {
     static Requests now() {
         const auto state = shm::mirror_state();
         return {state->resync_requests, state->takeover_requests};
+    }
+    static Requests served() {
+        const auto state = shm::mirror_state();
+        return {state->resyncs_served, state->takeovers_served};
+    }
+    void note_served() const {
+        shm::update_mirror([this](shm::MirrorState& state) {
+            state.resyncs_served = resyncs;
+            state.takeovers_served = takeovers;
+        });
     }
     bool operator==(const Requests&) const = default;
 };
@@ -164,9 +171,9 @@ class Mirror {
 
     void fill(MirrorSession& session, shm::ResyncCause cause) {
         const Requests asked = Requests::now();
-        const bool take_over = asked.takeovers != served_.takeovers;
+        const bool take_over = asked.takeovers != Requests::served().takeovers;
         session.fill(take_over ? shm::ResyncCause::requested : cause, take_over);
-        served_ = asked;
+        asked.note_served();
     }
 
     void turns(MirrorSession& session, const Configuration& used) {
@@ -176,7 +183,7 @@ class Mirror {
             if (configuration() != used) {
                 return;
             }
-            if (Requests::now() != served_) {
+            if (Requests::now() != Requests::served()) {
                 throw NeedsResync(shm::ResyncCause::requested, "a resync was asked for");
             }
             long pause_ms = retry_ms;
@@ -201,7 +208,6 @@ class Mirror {
     Configuration link_configuration_{};
     core::SecretBytes password_;
     std::string last_problem_;
-    Requests served_ = Requests::now();
 };
 
 std::uint64_t random_number() {
@@ -219,19 +225,21 @@ bool changes_wait() {
  * end. While changes wait it is cut short: a Redis that has come back must not be left without them for long.
  */
 void pause(std::int64_t milliseconds) {
-    constexpr std::int64_t short_pause_us = 2 * USECS_PER_SEC;
+    constexpr std::int64_t short_pause_ms = 2000;
     const Configuration before = configuration();
     const Requests asked = Requests::now();
-    const TimestampTz began = GetCurrentTimestamp();
+    const auto began = std::chrono::steady_clock::now();
     while (!must_end()) {
         reload_if_asked();
-        const std::int64_t passed = GetCurrentTimestamp() - began;
-        if (passed >= milliseconds * 1000 || configuration() != before || Requests::now() != asked ||
-            (passed >= short_pause_us && changes_wait())) {
+        const std::int64_t passed =
+            std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began)
+                .count();
+        if (passed >= milliseconds || configuration() != before || Requests::now() != asked ||
+            (passed >= short_pause_ms && changes_wait())) {
             return;
         }
         shm::note_turn();
-        wait(static_cast<long>(std::clamp<std::int64_t>(milliseconds - passed / 1000, 1, 1000)));
+        wait(static_cast<long>(std::clamp<std::int64_t>(milliseconds - passed, 1, 1000)));
     }
 }
 

@@ -1,3 +1,5 @@
+#include <chrono>
+
 #include "pg/datum.h"
 #include "redis/script.h"
 #include "shm/mirror.h"
@@ -9,7 +11,6 @@ namespace apikey::worker {
 namespace {
 
 constexpr int page_rows = 8192;
-constexpr std::int64_t minute_us = 60 * USECS_PER_SEC;
 
 /** What stands in meta of a bucket, empty where nothing does; and which server holds it. */
 struct Meta {
@@ -140,9 +141,10 @@ void refuse_living_writer(redis::Link& link, MirrorWriter& writer, std::uint32_t
     if (!recent) {
         return;
     }
-    const TimestampTz end = GetCurrentTimestamp() + alive_ms * 1000;
-    for (TimestampTz now = end - alive_ms * 1000; now < end && !must_end(); now = GetCurrentTimestamp()) {
-        wait(static_cast<long>((end - now + 999) / 1000));
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point end = Clock::now() + std::chrono::milliseconds(alive_ms);
+    for (Clock::time_point now = Clock::now(); now < end && !must_end(); now = Clock::now()) {
+        wait(static_cast<long>(std::chrono::ceil<std::chrono::milliseconds>(end - now).count()));
     }
     const Metas later = read_metas(link, writer.names());
     for (std::size_t i = 0; i < metas.size(); i++) {
@@ -178,7 +180,7 @@ BucketTimes begin(redis::Link& link, MirrorWriter& writer, Metas& metas, const s
     BucketTimes times{};
     const auto replies = link.exchange(pipeline);
     for (std::size_t i = 0; i < times.size(); i++) {
-        times[i] = writer.checked(replies[i]).elements.at(1).integer;
+        times[i] = writer.checked(replies[i], 2).elements[1].integer;
     }
     return times;
 }
@@ -226,7 +228,7 @@ TimestampTz until_of(const std::string& score) {
     constexpr double most = 1e11;  // some thousand years from now
     const double seconds = std::strtod(score.c_str(), nullptr);
     const auto whole = static_cast<std::int64_t>(seconds >= 0 ? std::min(seconds, most) : 0);
-    return pg::timestamp(core::Instant(std::chrono::seconds(whole))) - minute_us;
+    return pg::timestamp(core::Instant(std::chrono::seconds(whole))) - member_grace_us;
 }
 
 /** Members of one page of ZSCAN that were not sent: removed where they are live here, noted where they are
@@ -295,7 +297,7 @@ void look_for_strangers(redis::Link& link, MirrorWriter& writer,
 }  // namespace
 
 std::int64_t score_of(TimestampTz until) {
-    return pg::unix_seconds(until + minute_us);
+    return pg::unix_seconds(until + member_grace_us);
 }
 
 bool is_due(const store::Withdrawal& withdrawal, TimestampTz now) {
@@ -303,7 +305,7 @@ bool is_due(const store::Withdrawal& withdrawal, TimestampTz now) {
 }
 
 bool is_over(const store::Withdrawal& withdrawal, TimestampTz now) {
-    return withdrawal.until + minute_us <= now;
+    return withdrawal.until + member_grace_us <= now;
 }
 
 void note_rival(shm::MirrorPhase phase) {

@@ -12,11 +12,10 @@ constexpr int batch_rows = 4096;
 constexpr std::int64_t heartbeat_us = USECS_PER_SEC / 2;
 constexpr std::int64_t servers_us = USECS_PER_SEC;
 constexpr std::int64_t first_count_us = 10 * USECS_PER_SEC;
-/** Counting reads all of revocation, so it may take this part of the time at most. */
+/** Counting reads all of revocation: it may take this part of the time at most. */
 constexpr std::int64_t count_share = 100;
 constexpr std::int64_t least_count_us = 30 * USECS_PER_SEC;
-/** Differences of the clocks, and changes that are on their way, do not make a member missing. */
-constexpr std::int64_t count_margin_us = 5 * USECS_PER_SEC;
+constexpr std::int64_t recount_us = 5 * USECS_PER_SEC;
 
 std::string text_of(std::optional<std::int32_t> generation) {
     return generation ? std::to_string(*generation) : std::string();
@@ -109,9 +108,10 @@ void MirrorSession::fill(shm::ResyncCause cause, bool take_over) {
     writer_.mark(&reached_.times, safe_ ? "1" : "0");
     caught_up_ = true;
     too_few_ = 0;
-    expects_counts_ = false;
+    expected_ = {};
     heartbeat_at_ = 0;
-    counts_at_ = GetCurrentTimestamp() + first_count_us;
+    counts_pause_us_ = first_count_us;
+    counts_at_ = GetCurrentTimestamp() + counts_pause_us_;
     shm::advance_watermark(reached_.snapshot, reached_.taken_at, reached_.times[0]);
     if (safe_) {
         shm::set_mirror_phase(shm::MirrorPhase::ready, "");
@@ -134,8 +134,18 @@ long MirrorSession::turn() {
     if (!caught_up_) {
         return 0;
     }
-    const std::int64_t left = std::min(heartbeat_at_, rates_.due_at()) - GetCurrentTimestamp();
-    return static_cast<long>(std::max<std::int64_t>(0, (left + 999) / 1000));
+    if (expected_.running()) {
+        expected_.advance();
+        if (!expected_.running()) {
+            counts_pause_us_ = std::max(least_count_us, count_share * expected_.spent_us());
+            counts_at_ = GetCurrentTimestamp() + counts_pause_us_;
+        }
+        return 0;
+    }
+    // The clock may have been set back.
+    const std::int64_t left = std::clamp<std::int64_t>(
+        std::min(heartbeat_at_, rates_.due_at()) - GetCurrentTimestamp(), 0, heartbeat_us);
+    return static_cast<long>((left + 999) / 1000);
 }
 
 void MirrorSession::read_clocks() {
@@ -266,17 +276,11 @@ void MirrorSession::heartbeat() {
         check_servers();
         servers_at_ = now + servers_us;
     }
-    if (caught_up_ && now >= counts_at_) {
-        if (!run_step("count withdrawals", [&] { expected_ = store::count_withdrawals(count_margin_us); })) {
-            throw StepFailed();
-        }
-        expects_counts_ = true;
-        counts_at_ = now + std::max(least_count_us, count_share * (GetCurrentTimestamp() - now));
-    }
-    const auto counts = writer_.mark(&reached_.times, safe_ ? "1" : "0");
-    if (expects_counts_) {
-        expects_counts_ = false;
+    const BucketCounts counts = writer_.mark(&reached_.times, safe_ ? "1" : "0");
+    if (expected_.finished()) {
         check_counts(counts);
+    } else if (!expected_.running() && (now >= counts_at_ || counts_at_ - now > counts_pause_us_)) {
+        expected_.begin(writer_.removed(), now);
     }
     std::uint64_t members = 0;
     for (const std::int64_t count : counts) {
@@ -310,15 +314,16 @@ void MirrorSession::check_servers() {
 }
 
 /** Two times running: once can be a withdrawal that was on its way. */
-void MirrorSession::check_counts(const std::array<std::int64_t, core::mirror_buckets>& counts) {
+void MirrorSession::check_counts(const BucketCounts& counts) {
+    const BucketCounts expected = expected_.at_least(writer_.removed());
     for (std::size_t i = 0; i < counts.size(); i++) {
-        if (counts[i] < expected_[i]) {
+        if (counts[i] < expected[i]) {
             if (++too_few_ >= 2) {
                 throw NeedsResync(shm::ResyncCause::count, "Redis has " + std::to_string(counts[i]) +
                                                                " members in a bucket that should have " +
-                                                               std::to_string(expected_[i]));
+                                                               std::to_string(expected[i]));
             }
-            counts_at_ = GetCurrentTimestamp() + count_margin_us;
+            counts_at_ = GetCurrentTimestamp() + recount_us;
             return;
         }
     }

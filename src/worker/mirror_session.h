@@ -1,5 +1,6 @@
 #pragma once
 
+#include "worker/member_count.h"
 #include "worker/mirror_resync.h"
 #include "worker/rate_exchange.h"
 
@@ -26,7 +27,7 @@ class MirrorSession {
     void publish();
     void heartbeat();
     void check_servers();
-    void check_counts(const std::array<std::int64_t, core::mirror_buckets>& counts);
+    void check_counts(const BucketCounts& counts);
 
     redis::Link& link_;
     MirrorWriter writer_;
@@ -41,12 +42,12 @@ class MirrorSession {
     TimestampTz heartbeat_at_ = 0;
     TimestampTz servers_at_ = 0;
     TimestampTz counts_at_ = 0;
+    std::int64_t counts_pause_us_ = 0;        ///< counts_at_ is no further away than that
     std::vector<redis::ServerInfo> servers_;  ///< as they were when Redis was filled
     bool safe_ = true;                        ///< no server may evict
     bool caught_up_ = false;
     int too_few_ = 0;  ///< how often running Redis had fewer members than there should be
-    std::array<std::int64_t, core::mirror_buckets> expected_{};
-    bool expects_counts_ = false;
+    MemberCount expected_;
     struct Traffic {
         std::uint64_t sent = 0, received = 0, reloads = 0;
     } seen_;  ///< of the link's, that is in the metrics already

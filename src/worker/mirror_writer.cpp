@@ -1,9 +1,37 @@
 #include "worker/mirror_writer.h"
 
+#include <charconv>
+#include <optional>
+
 #include "pg/datum.h"
 #include "redis/script.h"
 
 namespace apikey::worker {
+
+namespace {
+
+std::optional<std::int64_t> number(std::string_view text) {
+    std::int64_t value = 0;
+    const char* const end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data(), end, value);
+    return parsed.ec == std::errc() && parsed.ptr == end ? std::optional(value) : std::nullopt;
+}
+
+/** Of an answer to TIME. */
+std::int64_t unix_us(const redis::Reply& time) {
+    constexpr std::int64_t most_seconds = 1'000'000'000'000;
+    if (time.is_array(2)) {
+        const auto seconds = number(time.elements[0].text);
+        const auto microseconds = number(time.elements[1].text);
+        if (seconds && microseconds && *seconds >= 0 && *seconds < most_seconds && *microseconds >= 0 &&
+            *microseconds < USECS_PER_SEC) {
+            return *seconds * USECS_PER_SEC + *microseconds;
+        }
+    }
+    throw redis::LinkError("TIME was answered with something else: " + time.text);
+}
+
+}  // namespace
 
 MirrorWriter::Bucket& MirrorWriter::bucket_of(const std::string& key_id) {
     waiting_++;
@@ -29,6 +57,7 @@ void MirrorWriter::announce(const Event& event) {
 void MirrorWriter::send() {
     pipeline_.clear();
     std::vector<std::string_view> arguments;
+    std::vector<std::size_t> written;
     for (std::size_t i = 0; i < buckets_.size(); i++) {
         const Bucket& bucket = buckets_[i];
         if (bucket.added.empty() && bucket.removed.empty() && bucket.events.empty()) {
@@ -47,6 +76,7 @@ void MirrorWriter::send() {
         const std::array<std::string_view, 3> keys = {names.revocations, names.meta, names.events};
         pipeline_.eval(redis::ak_write, keys, arguments);
         writes_[i]++;
+        written.push_back(i);
     }
     for (Bucket& bucket : buckets_) {
         bucket.added.clear();
@@ -55,14 +85,14 @@ void MirrorWriter::send() {
     }
     waiting_ = 0;
     if (!pipeline_.empty()) {
-        for (const redis::Reply& reply : link_.exchange(pipeline_)) {
-            checked(reply);
+        const auto replies = link_.exchange(pipeline_);
+        for (std::size_t i = 0; i < written.size(); i++) {
+            removed_[written[i]] += checked(replies[i], 3).elements[2].integer;
         }
     }
 }
 
-std::array<std::int64_t, core::mirror_buckets> MirrorWriter::mark(const BucketTimes* watermark,
-                                                                  std::string_view ready) {
+BucketCounts MirrorWriter::mark(const BucketTimes* watermark, std::string_view ready) {
     pipeline_.clear();
     const std::string now = std::to_string(pg::unix_seconds(GetCurrentTimestamp()));
     for (std::size_t i = 0; i < buckets_.size(); i++) {
@@ -72,10 +102,10 @@ std::array<std::int64_t, core::mirror_buckets> MirrorWriter::mark(const BucketTi
         pipeline_.eval(redis::ak_mark, {names.revocations, names.meta},
                        {epoch_, generation_, time, ready, writes, now});
     }
-    std::array<std::int64_t, core::mirror_buckets> counts{};
+    BucketCounts counts{};
     const auto replies = link_.exchange(pipeline_);
     for (std::size_t i = 0; i < counts.size(); i++) {
-        counts[i] = checked(replies[i]).elements.at(2).integer;
+        counts[i] = checked(replies[i], 3).elements[2].integer;
     }
     return counts;
 }
@@ -88,11 +118,7 @@ BucketTimes MirrorWriter::times(std::int64_t& first_us) {
     BucketTimes times{};
     const auto replies = link_.exchange(pipeline_);
     for (std::size_t i = 0; i < times.size(); i++) {
-        if (!replies[i].is_array(2)) {
-            throw redis::LinkError("TIME was answered with something else: " + replies[i].text);
-        }
-        const std::int64_t microseconds =
-            std::stoll(replies[i].elements[0].text) * 1'000'000 + std::stoll(replies[i].elements[1].text);
+        const std::int64_t microseconds = unix_us(replies[i]);
         times[i] = microseconds / 1000;
         first_us = i == 0 ? microseconds : first_us;
     }
@@ -102,7 +128,7 @@ BucketTimes MirrorWriter::times(std::int64_t& first_us) {
 void MirrorWriter::publish_jwks(std::string_view text) {
     pipeline_.clear();
     pipeline_.eval(redis::ak_publish, {names_.jwks, names_.jwks_generation}, {generation_, "string", text});
-    checked(link_.exchange(pipeline_).at(0));
+    checked(link_.exchange(pipeline_).at(0), 1);
 }
 
 void MirrorWriter::publish_roles(const std::vector<std::pair<std::string, std::string>>& roles) {
@@ -115,13 +141,13 @@ void MirrorWriter::publish_roles(const std::vector<std::pair<std::string, std::s
     const std::array<std::string_view, 2> keys = {names_.roles, names_.roles_generation};
     pipeline_.clear();
     pipeline_.eval(redis::ak_publish, keys, arguments);
-    checked(link_.exchange(pipeline_).at(0));
+    checked(link_.exchange(pipeline_).at(0), 1);
 }
 
-const redis::Reply& MirrorWriter::checked(const redis::Reply& reply) const {
+const redis::Reply& MirrorWriter::checked(const redis::Reply& reply, std::size_t count) const {
     if (reply.is_array(1)) {
         const auto& elements = reply.elements;
-        if (elements[0].is_text("ok")) {
+        if (elements[0].is_text("ok") && elements.size() >= count) {
             return reply;
         }
         if (elements[0].is_text("fenced")) {

@@ -33,6 +33,9 @@ class NotOurs : public std::runtime_error {
     shm::MirrorPhase phase_;
 };
 
+/** Members of each bucket. */
+using BucketCounts = std::array<std::int64_t, core::mirror_buckets>;
+
 /** Unix milliseconds by the clock of the server that a bucket is on. */
 using BucketTimes = std::array<std::int64_t, core::mirror_buckets>;
 
@@ -58,11 +61,14 @@ class MirrorWriter {
     void announce(const Event& event);
     std::size_t waiting() const noexcept { return waiting_; }
 
+    /** How many members have gone from each bucket by remove(), since the beginning. */
+    const BucketCounts& removed() const noexcept { return removed_; }
+
     /** Returns once Redis has it. Throws NeedsResync or NotOurs, and LinkError. */
     void send();
 
     /** Heartbeat: sets what is given. Returns how many members each bucket has. */
-    std::array<std::int64_t, core::mirror_buckets> mark(const BucketTimes* watermark, std::string_view ready);
+    BucketCounts mark(const BucketTimes* watermark, std::string_view ready);
 
     /** The clocks; the second one is of the first bucket's server, in microseconds. */
     BucketTimes times(std::int64_t& first_us);
@@ -70,8 +76,8 @@ class MirrorWriter {
     void publish_jwks(std::string_view text);
     void publish_roles(const std::vector<std::pair<std::string, std::string>>& roles);
 
-    /** A script's answer: the elements after 'ok'. Throws for any other. */
-    const redis::Reply& checked(const redis::Reply& reply) const;
+    /** A script's answer, which begins with 'ok' and has so many elements. Throws for any other. */
+    const redis::Reply& checked(const redis::Reply& reply, std::size_t elements) const;
 
   private:
     struct Bucket {
@@ -86,6 +92,7 @@ class MirrorWriter {
     std::string epoch_, generation_;
     std::array<std::int64_t, core::mirror_buckets>
         writes_{};  ///< of ak_write in this epoch: Redis counts them too
+    BucketCounts removed_{};
     std::array<Bucket, core::mirror_buckets> buckets_;
     redis::Pipeline pipeline_;
     std::size_t waiting_ = 0;

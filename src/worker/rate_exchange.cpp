@@ -35,7 +35,8 @@ RateExchanger::RateExchanger(redis::Link& link, std::string name_space)
 void RateExchanger::note_clock(TimestampTz before, TimestampTz after, std::int64_t redis_unix_us) {
     const std::int64_t round_trip = after - before;
     const bool forgotten = after - best_at_ > clock_memory_us || after < best_at_;
-    if (best_at_ != 0 && !forgotten && round_trip > best_round_trip_us_) {
+    const bool clock_was_set = round_trip < 0;
+    if (clock_was_set || (best_at_ != 0 && !forgotten && round_trip > best_round_trip_us_)) {
         return;
     }
     // Cristian's algorithm: the reading was made within the round trip, at its middle give or take half of
