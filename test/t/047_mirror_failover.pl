@@ -205,7 +205,7 @@ sub announced
 	await_phase($primary, 'fenced', 'promotion: the old one is still fenced');
 
 	# An administrator wants the older timeline, as after a restore.
-	$primary->restart('fast');
+	$primary->restart;
 	await_phase($primary, 'fenced', 'older timeline: fenced after a restart');
 	value($primary, 'SELECT apikey.mirror_takeover()');
 	await_phase($primary, 'ready', 'older timeline: mirror_takeover() takes the mirror');
@@ -226,11 +226,11 @@ sub announced
 	is(scalar(grep { $there{$_} } @old, @ours), 15, 'older timeline: everything of ours is there');
 
 	# Not for as long as nothing happens, but for good.
-	$primary->restart('fast');
+	$primary->restart;
 	await_phase($primary, 'ready', 'older timeline: after a restart it still has the mirror');
 	$redis->command('FLUSHALL');
 	is(is_mirrored($primary, revoke($primary, splice(@keys, 0, 5))), 't', 'older timeline: and after FLUSHALL');
-	$standby->restart('fast');
+	$standby->restart;
 	wait_until(sub { mirror_phase($standby) =~ /^(?:fenced|foreign|ready)$/ }, 'the other one makes up its mind');
 	like(mirror_phase($standby), qr/^(?:fenced|foreign)$/, 'older timeline: the other one gets nowhere by a restart either');
 	is(mirror_phase($primary), 'ready', 'older timeline: which leaves the mirror ready');
