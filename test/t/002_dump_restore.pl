@@ -134,8 +134,8 @@ my %expected = (
 my $verdicts_of = sub {
 	my ($database) = @_;
 	my %verdicts = map { ($_ => { verdict($node, $token{$_}, database => $database) }) } keys %token;
-	# How much is left of the minute is none of the key's doing.
-	delete $_->{rate_reset} for values %verdicts;
+	# How much is left of the minute, and in it, is none of the key's doing: another one may begin at any time.
+	delete @$_{qw(rate_reset rate_remaining)} for values %verdicts;
 	return \%verdicts;
 };
 my $source_verdicts = $verdicts_of->('source');
