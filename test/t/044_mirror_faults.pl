@@ -200,7 +200,8 @@ note(sprintf('validation_cost_ratio_median: %.3f (aim: 1.05 at most)', (sort { $
 	$proxy->set('answer ' . '*2\r\n$1\r\nx\r\n$1\r\ny\r\n' x 16);
 	my %mirror;
 	wait_until(sub { %mirror = mirror($node); $mirror{connection_failures} > $seen }, 'it is noticed');
-	like($mirror{problem}, qr/TIME was answered with something else|its role is x/, "answers of the right shape: $mirror{problem}");
+	# Of the heartbeat, or of a connection that was made since.
+	like($mirror{problem}, qr/TIME was answered with something else|its role is x|nobody had asked for/, "answers of the right shape: $mirror{problem}");
 	$proxy->set('pass');
 	await_phase($node, 'ready', 'answers of the right shape: ready afterwards');
 	is(mirror_pid($node), $worker, 'answers of the right shape: by the same worker');
