@@ -18,23 +18,14 @@ if #epoch ~= 36 or string.find(epoch, '[^0-9a-f-]') or epoch == expected then
     return redis.error_reply('AKARG epoch must be a new UUID')
 end
 
--- As three numbers: as texts they would be compared by the locale that Redis was started in.
-local function is_later(one, other)
-    if #one ~= 24 or string.find(one, '[^0-9a-f]') then
-        return false
-    end
-    for at = 1, 17, 8 do
-        local a, b = tonumber(string.sub(one, at, at + 7), 16), tonumber(string.sub(other, at, at + 7), 16)
-        if a ~= b then
-            return a > b
-        end
-    end
-    return false
+-- In decimal digits: Redis compares texts by the locale that it was started in, and in Danish "aa" comes after "b".
+local function decimal(text)
+    return (string.gsub(text, '%x%x%x%x%x%x%x%x', function(part) return string.format('%010.0f', tonumber(part, 16)) end))
 end
 
 local theirs = redis.call('HMGET', KEYS[2], 'gen', 'epoch')
 local their_gen, their_epoch = theirs[1] or '', theirs[2] or ''
-if is_later(their_gen, gen) then
+if decimal(their_gen) > decimal(gen) then
     return {'fenced', their_gen}
 end
 if their_epoch ~= expected then

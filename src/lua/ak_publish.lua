@@ -18,22 +18,13 @@ elseif kind ~= 'hash' or not string.find(ARGV[3], '^%d+$') or #ARGV ~= 3 + 2 * t
     return redis.error_reply('AKARG expected string and a value, or hash, a number and as many pairs')
 end
 
--- As three numbers: as texts they would be compared by the locale that Redis was started in.
-local function is_later(one, other)
-    if #one ~= 24 or string.find(one, '[^0-9a-f]') then
-        return false
-    end
-    for at = 1, 17, 8 do
-        local a, b = tonumber(string.sub(one, at, at + 7), 16), tonumber(string.sub(other, at, at + 7), 16)
-        if a ~= b then
-            return a > b
-        end
-    end
-    return false
+-- In decimal digits: Redis compares texts by the locale that it was started in, and in Danish "aa" comes after "b".
+local function decimal(text)
+    return (string.gsub(text, '%x%x%x%x%x%x%x%x', function(part) return string.format('%010.0f', tonumber(part, 16)) end))
 end
 
 local theirs = redis.call('GET', KEYS[2]) or ''
-if is_later(theirs, gen) then
+if decimal(theirs) > decimal(gen) then
     return {'fenced', theirs}
 end
 
