@@ -22,7 +22,7 @@ CREATE TABLE apikey.role (
     CONSTRAINT role_refresh_window_check CHECK (refresh_window >= interval '0' AND refresh_window <= interval '100 years'),
     CONSTRAINT role_refresh_check CHECK ((ttl IS NULL) = (refresh_window IS NULL)),
     CONSTRAINT role_format_check CHECK (format IN ('jwt', 'opaque')),
-    CONSTRAINT role_issuable_by_check CHECK (issuable_by IS NULL OR (coalesce(array_ndims(issuable_by), 1) = 1
+    CONSTRAINT role_issuable_by_check CHECK (issuable_by IS NULL OR (coalesce(array_ndims(issuable_by), 1) = 1 AND cardinality(issuable_by) <= 256
                                              AND array_position(issuable_by, NULL) IS NULL AND array_position(issuable_by, '') IS NULL)),
     CONSTRAINT role_description_check CHECK (octet_length(description) <= 1000)
 );

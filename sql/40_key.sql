@@ -49,7 +49,7 @@ CREATE TABLE apikey.key (
     CONSTRAINT key_format_check CHECK (format IN ('jwt', 'opaque') AND (format = 'jwt') = (kid IS NOT NULL)),
     CONSTRAINT key_environment_check CHECK (apikey.is_environment(environment)),
     CONSTRAINT key_permissions_check CHECK (permissions IS NULL OR (apikey.is_grant_list(permissions) AND cardinality(permissions) > 0)),
-    CONSTRAINT key_allowed_cidrs_check CHECK (allowed_cidrs IS NULL OR (cardinality(allowed_cidrs) > 0 AND array_ndims(allowed_cidrs) = 1 AND array_position(allowed_cidrs, NULL) IS NULL)),
+    CONSTRAINT key_allowed_cidrs_check CHECK (allowed_cidrs IS NULL OR (cardinality(allowed_cidrs) BETWEEN 1 AND 256 AND array_ndims(allowed_cidrs) = 1 AND array_position(allowed_cidrs, NULL) IS NULL)),
     CONSTRAINT key_metadata_check CHECK (jsonb_typeof(metadata) = 'object' AND octet_length(metadata::text) <= 8192),
     CONSTRAINT key_rate_limit_check CHECK (rate_limit > 0),
     CONSTRAINT key_rate_window_check CHECK (rate_window >= interval '1 second' AND rate_window <= interval '31 days'),
@@ -81,7 +81,7 @@ COMMENT ON COLUMN apikey.key.idempotency_digest IS 'SHA-256 of the other argumen
 COMMENT ON COLUMN apikey.key.master_key_fingerprint IS 'Says under which master key the row was made; not the key, nor of help to find it';
 COMMENT ON COLUMN apikey.key.state IS 'active, disabled or revoked; expired and superseded follow from the times. Setting it to revoked with plain SQL revokes the key';
 COMMENT ON COLUMN apikey.key.permissions IS 'The key''s own narrowing of its role''s permissions; NULL: all of the role''s';
-COMMENT ON COLUMN apikey.key.allowed_cidrs IS 'Client networks that may use the key; NULL: any';
+COMMENT ON COLUMN apikey.key.allowed_cidrs IS 'Client networks that may use the key, at most 256; NULL: any';
 COMMENT ON COLUMN apikey.key.rate_limit IS 'The key''s own limit of requests for each rate_window; NULL: its role''s';
 COMMENT ON COLUMN apikey.key.rate_window IS 'The window of the key''s own limit; NULL: its role''s window, or one minute';
 COMMENT ON COLUMN apikey.key.ttl IS 'The key''s own time to live, where issue() was given one; NULL: its role''s at each refresh';

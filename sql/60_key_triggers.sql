@@ -2,7 +2,7 @@
 -- replication worker (ENABLE ALWAYS). Withdrawals and audit rows are written here and nowhere else.
 
 CREATE FUNCTION apikey.force_sync_commit() RETURNS void
-    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 2
     AS 'MODULE_PATHNAME', 'apikey_force_sync_commit';
 COMMENT ON FUNCTION apikey.force_sync_commit() IS 'Makes this transaction''s COMMIT wait for its WAL even under synchronous_commit = off: an accepted revocation must survive a crash';
 

@@ -14,30 +14,30 @@ CREATE VIEW apikey.keys AS
 COMMENT ON VIEW apikey.keys IS 'Keys as people want to see them: no hashes, and expired told from active';
 
 CREATE FUNCTION apikey.master_key_state(OUT state text, OUT detail text)
-    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000
     AS 'MODULE_PATHNAME', 'apikey_master_key_state';
 COMMENT ON FUNCTION apikey.master_key_state() IS 'ok, missing, refused or mismatch, and why: can this server read the master key that its rows were made under?';
 
 CREATE FUNCTION apikey.library_version() RETURNS text
-    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 2
     AS 'MODULE_PATHNAME', 'apikey_library_version';
 COMMENT ON FUNCTION apikey.library_version() IS 'Version of the shared library; status() compares it with the extension''s';
 
 CREATE FUNCTION apikey.worker_state(worker text, OUT state text, OUT detail jsonb)
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'apikey_worker_state';
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 50 AS 'MODULE_PATHNAME', 'apikey_worker_state';
 COMMENT ON FUNCTION apikey.worker_state(text) IS 'launcher, maintenance or mirror: ok, starting, failed (it will be tried again), missing, unlisted or standby';
 
 CREATE FUNCTION apikey.mirror_state(OUT state text, OUT detail jsonb)
-    LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'apikey_mirror_state';
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 50 AS 'MODULE_PATHNAME', 'apikey_mirror_state';
 COMMENT ON FUNCTION apikey.mirror_state() IS
     'off, connecting, resyncing, ready, late (its worker does not get on), unsafe (that Redis may evict), fenced (a newer writer has the mirror), foreign (somebody else filled it) or standby, and why';
 
 CREATE FUNCTION apikey.is_maintained() RETURNS boolean
-    LANGUAGE c STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'apikey_is_maintained';
+    LANGUAGE c STABLE PARALLEL RESTRICTED COST 50 AS 'MODULE_PATHNAME', 'apikey_is_maintained';
 COMMENT ON FUNCTION apikey.is_maintained() IS 'Does apikey.databases name this database? NULL where the library is not preloaded, so that there are no workers';
 
 CREATE FUNCTION apikey.status() RETURNS TABLE (component text, state text, detail jsonb)
-    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql VOLATILE COST 100000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'extension', CASE WHEN e.extversion = apikey.library_version() THEN 'ok' ELSE 'mismatch' END,
            jsonb_build_object('extension_version', e.extversion, 'library_version', apikey.library_version())
@@ -98,8 +98,10 @@ BEGIN
     IF kind IN ('issuer', 'admin') THEN
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.issue(text, text, text, interval, text[], text, text, cidr[], jsonb, text)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.revoke(text, text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.revoke(uuid, text)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.revoke_owner(text, text)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.disable(text, text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.disable(uuid, text)';
     END IF;
     IF kind IN ('auditor', 'admin') THEN
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.status()';
@@ -117,6 +119,7 @@ BEGIN
     END IF;
     IF kind = 'admin' THEN
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.enable(text)';
+        RETURN NEXT 'EXECUTE ON FUNCTION apikey.enable(uuid)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.rotate_signing_key(text)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.stage_signing_key(text)';
         RETURN NEXT 'EXECUTE ON FUNCTION apikey.retire_signing_key(text, boolean)';
@@ -143,7 +146,7 @@ $$;
 COMMENT ON FUNCTION apikey.access_privileges(text) IS 'The privileges that make up a kind of access, as GRANT writes them';
 
 CREATE FUNCTION apikey.grant_access(grantee name, kind text) RETURNS void
-    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE STRICT COST 10000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     superuser boolean;
@@ -167,7 +170,7 @@ COMMENT ON FUNCTION apikey.grant_access(name, text) IS
     'Grants a database role what it needs: application (validate, check_token, require, refresh, revoke_token, wait_mirrored), issuer (and issue, revoke, disable), auditor (reads), admin (all)';
 
 CREATE FUNCTION apikey.revoke_access(grantee name) RETURNS void
-    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql VOLATILE STRICT COST 10000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     privilege text;

@@ -1,7 +1,7 @@
 -- What monitoring reads. Counters live in shared memory, for this database, since the server started; keys are counted in their table.
 
 CREATE FUNCTION apikey.counters(OUT name text, OUT labels jsonb, OUT value double precision) RETURNS SETOF record
-    LANGUAGE c VOLATILE PARALLEL RESTRICTED
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000
     AS 'MODULE_PATHNAME', 'apikey_counters';
 COMMENT ON FUNCTION apikey.counters() IS
     'The part of the view metrics that reads no table; where the library is not preloaded, only what describes the server';

@@ -15,6 +15,10 @@ struct Network {
     std::array<std::uint8_t, 16> address{};  ///< network byte order; IPv4 uses the first four
 };
 
+/** The most networks that a key may be bound to: they are read, and looked through, before the token has
+ * proven anything. The table's CHECK says the same. */
+inline constexpr int max_client_networks = 256;
+
 /** An IPv4-mapped IPv6 address (::ffff:a.b.c.d/96+n) as the IPv4 one it stands for; anything else unchanged.
  */
 Network unmapped(const Network& network);

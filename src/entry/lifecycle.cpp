@@ -26,6 +26,13 @@ std::string_view required_argument(FunctionCallInfo fcinfo, int index, const cha
     return *text;
 }
 
+core::Uuid required_key_id(FunctionCallInfo fcinfo) {
+    if (PG_ARGISNULL(0)) {
+        throw pg::Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "key must not be NULL");
+    }
+    return pg::uuid_from_datum(PG_GETARG_DATUM(0));
+}
+
 std::optional<Datum> optional_argument(FunctionCallInfo fcinfo, int index) {
     if (PG_ARGISNULL(index)) {
         return std::nullopt;
@@ -102,6 +109,12 @@ PG_ENTRY(apikey_revoke) {
     return entry::composite(fcinfo, flow::revoke(key, entry::required_argument(fcinfo, 1, "reason")));
 }
 
+PG_ENTRY(apikey_revoke_id) {
+    entry::require_writable("apikey.revoke()");
+    const core::Uuid key_id = entry::required_key_id(fcinfo);
+    return entry::composite(fcinfo, flow::revoke(key_id, entry::required_argument(fcinfo, 1, "reason")));
+}
+
 PG_ENTRY(apikey_revoke_token) {
     entry::require_writable("apikey.revoke_token()");
     const auto token = pg::text_argument(fcinfo, 0);
@@ -121,9 +134,21 @@ PG_ENTRY(apikey_disable) {
     PG_RETURN_VOID();
 }
 
+PG_ENTRY(apikey_disable_id) {
+    entry::require_writable("apikey.disable()");
+    flow::disable(entry::required_key_id(fcinfo), pg::text_argument(fcinfo, 1));
+    PG_RETURN_VOID();
+}
+
 PG_ENTRY(apikey_enable) {
     entry::require_writable("apikey.enable()");
     flow::enable(entry::required_argument(fcinfo, 0, "key"));
+    PG_RETURN_VOID();
+}
+
+PG_ENTRY(apikey_enable_id) {
+    entry::require_writable("apikey.enable()");
+    flow::enable(entry::required_key_id(fcinfo));
     PG_RETURN_VOID();
 }
 

@@ -1,4 +1,5 @@
 #include "core/label.h"
+#include "core/network.h"
 #include "core/permission.h"
 #include "core/token.h"
 #include "flow/issue_arguments.h"
@@ -17,8 +18,7 @@ pg::Failure invalid(const std::string& message, std::string hint) {
 
 void check_label(std::string_view value, const char* what) {
     if (!core::is_valid_label(value)) {
-        throw invalid(std::string(what) + " is not valid",
-                      "It takes 1 to 255 bytes without control characters.");
+        throw invalid(std::string(what) + " is not valid", core::label_rule);
     }
 }
 
@@ -152,6 +152,11 @@ void check_arguments(const IssueRequest& request, const store::RoleRow& role) {
     }
     if (request.allowed_cidrs) {
         check_list(*request.allowed_cidrs, "allowed_cidrs", "NULL means any client address.");
+        if (pg::array_shape(*request.allowed_cidrs).elements > core::max_client_networks) {
+            throw invalid(
+                "allowed_cidrs has more than " + std::to_string(core::max_client_networks) + " entries",
+                "Wider networks say more with less, for example '192.0.2.0/24'.");
+        }
     }
     check_metadata(request.metadata);
 }

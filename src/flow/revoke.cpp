@@ -104,11 +104,30 @@ void check_unchanged(const core::Uuid& key_id, core::KeyState wanted) {
     }
 }
 
+void check_disabled_reason(std::optional<std::string_view> reason) {
+    if (reason && !core::is_valid_label(*reason)) {
+        throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "reason is not valid", {}, core::label_rule);
+    }
+}
+
+void disable_by_id(const core::Uuid& key_id, std::optional<std::string_view> reason) {
+    const pg::OwnerScope as_owner(store::tables_owner());
+    if (!store::disable_key(key_id, reason)) {
+        check_unchanged(key_id, core::KeyState::disabled);
+    }
+    pg::call([] { CommandCounterIncrement(); });
+}
+
 }  // namespace
 
 Revocation revoke(std::string_view key, std::string_view reason) {
     check_reason(reason);
     return revoke_by_id(resolve(key), reason);
+}
+
+Revocation revoke(const core::Uuid& key_id, std::string_view reason) {
+    check_reason(reason);
+    return revoke_by_id(key_id, reason);
 }
 
 Revocation revoke_token(std::optional<std::string_view> token, std::string_view reason) {
@@ -131,20 +150,20 @@ std::uint64_t revoke_owner(std::string_view owner, std::string_view reason) {
 }
 
 void disable(std::string_view key, std::optional<std::string_view> reason) {
-    if (reason && !core::is_valid_label(*reason)) {
-        throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "reason is not valid", {},
-                          "It takes 1 to 255 bytes without control characters.");
-    }
-    const core::Uuid key_id = resolve(key);
-    const pg::OwnerScope as_owner(store::tables_owner());
-    if (!store::disable_key(key_id, reason)) {
-        check_unchanged(key_id, core::KeyState::disabled);
-    }
-    pg::call([] { CommandCounterIncrement(); });
+    check_disabled_reason(reason);
+    disable_by_id(resolve(key), reason);
+}
+
+void disable(const core::Uuid& key_id, std::optional<std::string_view> reason) {
+    check_disabled_reason(reason);
+    disable_by_id(key_id, reason);
 }
 
 void enable(std::string_view key) {
-    const core::Uuid key_id = resolve(key);
+    enable(resolve(key));
+}
+
+void enable(const core::Uuid& key_id) {
     const pg::OwnerScope as_owner(store::tables_owner());
     if (!store::enable_key(key_id)) {
         check_unchanged(key_id, core::KeyState::active);

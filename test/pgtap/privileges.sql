@@ -38,8 +38,10 @@ INSERT INTO expected_function VALUES
     -- Issuing, and withdrawing by id.
     ('apikey.issue(text,text,text,interval,text[],text,text,cidr[],jsonb,text)', '- - x - x'),
     ('apikey.revoke(text,text)',                          '- - x - x'),
+    ('apikey.revoke(uuid,text)',                          '- - x - x'),
     ('apikey.revoke_owner(text,text)',                    '- - x - x'),
     ('apikey.disable(text,text)',                         '- - x - x'),
+    ('apikey.disable(uuid,text)',                         '- - x - x'),
     -- Looking.
     ('apikey.status()',                                   '- - - x x'),
     ('apikey.counters()',                                 '- - - x x'),
@@ -49,6 +51,7 @@ INSERT INTO expected_function VALUES
     ('apikey.mirror_resync()',                            '- - - - x'),
     ('apikey.mirror_takeover()',                          '- - - - x'),
     ('apikey.enable(text)',                               '- - - - x'),
+    ('apikey.enable(uuid)',                               '- - - - x'),
     ('apikey.rotate_signing_key(text)',                   '- - - - x'),
     ('apikey.stage_signing_key(text)',                    '- - - - x'),
     ('apikey.retire_signing_key(text,boolean)',           '- - - - x'),

@@ -30,6 +30,11 @@ SELECT pg_temp.attempt('SELECT apikey.issue(''a'', name => '''')');
 SELECT pg_temp.attempt(format('SELECT apikey.issue(''a'', name => %L)', E'\t'));
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', idempotency_key => '''')');
 SELECT pg_temp.attempt(format('SELECT apikey.issue(''a'', idempotency_key => %L)', repeat('i', 256)));
+-- Nor characters that change the direction of writing: a name with one of them is shown as another.
+SELECT pg_temp.attempt(format('SELECT apikey.issue(%L)', 'a' || chr(c) || 'b')), count(*)
+  FROM unnest(ARRAY[1564, 8206, 8207, 8234, 8235, 8236, 8237, 8238, 8294, 8295, 8296, 8297]) c GROUP BY 1;
+SELECT pg_temp.attempt(format('SELECT apikey.issue(''a'', name => %L)', chr(8238)));
+SELECT pg_temp.attempt(format('SELECT apikey.issue(''a'', idempotency_key => %L)', chr(8238)));
 BEGIN;
 SELECT pg_temp.attempt(format('SELECT apikey.issue(%L)', repeat('o', 255)));
 ROLLBACK;
@@ -78,6 +83,10 @@ SELECT pg_temp.attempt('SELECT apikey.issue(''a'', format => '''')');
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', allowed_cidrs => ''{}'')');
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', allowed_cidrs => ''{NULL}'')');
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', allowed_cidrs => ''{10.0.0.1/8}'')');
+SELECT pg_temp.attempt('SELECT apikey.issue(''a'', allowed_cidrs => ARRAY(SELECT (''10.0.'' || n || ''.0/24'')::cidr FROM generate_series(0, 255) n) || ''10.1.0.0/16''::cidr)');
+BEGIN;
+SELECT pg_temp.attempt('SELECT apikey.issue(''a'', allowed_cidrs => ARRAY(SELECT (''10.0.'' || n || ''.0/24'')::cidr FROM generate_series(0, 255) n))');
+ROLLBACK;
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', allowed_cidrs => ''{{10.0.0.0/8},{11.0.0.0/8}}'')') ~ '^22023: allowed_cidrs .* \(.+\)$';
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', metadata => ''[]'')');
 SELECT pg_temp.attempt('SELECT apikey.issue(''a'', metadata => ''"x"'')');

@@ -96,7 +96,8 @@ export class ApikeyClient {
 
     /**
      * Like fetch, with the token. Resolves with the last response, whatever its status; rejects when there is none, or with the
-     * signal's reason. Requests of idempotent methods are sent again, others with {idempotent: true} only.
+     * signal's reason. A redirect is an error, so that the token goes nowhere but to the service. Requests of idempotent methods are
+     * sent again, others with {idempotent: true} only.
      */
     async fetch(path, { idempotent, signal, ...init } = {}) {
         const url = new URL(path, this.#baseUrl);
@@ -129,7 +130,7 @@ export class ApikeyClient {
         const headers = new Headers(init.headers);
         headers.set('authorization', `Bearer ${token}`);
         try {
-            const response = await this.#fetch(url, { ...init, headers, signal });
+            const response = await this.#fetch(url, { ...init, headers, signal, redirect: 'error' });
             if (response.headers.get('apikey-refresh-due') === '?1') {
                 this.#startRefresh(token);
             }
@@ -190,6 +191,7 @@ export class ApikeyClient {
         const response = await this.#fetch(new URL('/token/refresh', this.#baseUrl), {
             method: 'POST',
             headers: { authorization: `Bearer ${token}` },
+            redirect: 'error',
             signal: AbortSignal.timeout(10_000),
         });
         const body = await response.json();

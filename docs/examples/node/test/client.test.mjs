@@ -286,3 +286,34 @@ test('the token is sent to its service only', async () => {
         await assert.rejects(client({ fetch }).fetch(url), /service of baseUrl only/);
     }
 });
+
+test('a redirect is not followed, whatever the caller asks for', async () => {
+    const visits = [];
+    const elsewhere = http.createServer((request, response) => {
+        visits.push(request.url);
+        response.end('{"token":"stolen"}');
+    });
+    await new Promise((resolve) => elsewhere.listen(0, '127.0.0.1', resolve));
+    try {
+        const other = `http://127.0.0.1:${elsewhere.address().port}`;
+        answer = ({ path }) => [307, { location: path.startsWith('/out') ? `${other}${path}` : '/inside' }];
+        for (const path of ['/out', '/in']) {
+            await assert.rejects(client({ attempts: 1 }).fetch(path, { redirect: 'follow' }), TypeError);
+            assert.deepEqual(requests.map((request) => request.path), [path]);
+        }
+        const errors = [];
+        const api = client({ onError: (error) => errors.push(error) });
+        answer = ({ path }) => (path === '/token/refresh' ? [307, { location: `${other}/token/refresh` }] : [200, due]);
+        await api.fetch('/a');
+        await until(() => errors.length > 0, 'the refresh that fails');
+        assert.ok(errors[0] instanceof TypeError);
+        await api.fetch('/b');
+        assert.equal(requests.at(-1).token, 'first');
+        assert.deepEqual(visits, []);
+    } finally {
+        await new Promise((resolve) => {
+            elsewhere.close(resolve);
+            elsewhere.closeAllConnections();
+        });
+    }
+});
