@@ -44,15 +44,10 @@ bool is_valid_environment(std::string_view environment) {
                        [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); });
 }
 
-ParsedToken parse_opaque_token(std::string_view text) {
-    if (text.size() < opaque_prefix.size() + 1 + tail_length) {
-        return malformed("too short");
-    }
-    const std::string_view environment =
-        text.substr(opaque_prefix.size(), text.size() - opaque_prefix.size() - tail_length);
-    if (!is_valid_environment(environment)) {
-        return malformed("environment is not 1 to 16 characters of [a-z0-9]");
-    }
+namespace {
+
+/** `environment`: what stands before the part of a fixed width. */
+ParsedToken parse_parts(std::string_view text, std::string_view environment) {
     const std::string_view tail = text.substr(text.size() - tail_length);
     const std::string_view id_text = tail.substr(1, id_length);
     const std::string_view secret_text = tail.substr(1 + id_length + 1, secret_length);
@@ -78,6 +73,34 @@ ParsedToken parse_opaque_token(std::string_view text) {
     OpaqueToken token{environment, {}, static_cast<std::int32_t>(generation)};
     std::copy_n(id.begin(), token.key_id.bytes.size(), token.key_id.bytes.begin());
     return token;
+}
+
+/** Counted from the beginning, the whole token is there, and more. */
+bool has_token_in_front(std::string_view text) {
+    const std::size_t end = text.find('_', opaque_prefix.size());
+    if (end == std::string_view::npos || text.size() <= end + tail_length) {
+        return false;
+    }
+    const std::string_view environment = text.substr(opaque_prefix.size(), end - opaque_prefix.size());
+    return is_valid_environment(environment) &&
+           std::holds_alternative<OpaqueToken>(parse_parts(text.substr(0, end + tail_length), environment));
+}
+
+}  // namespace
+
+ParsedToken parse_opaque_token(std::string_view text) {
+    if (text.size() < opaque_prefix.size() + 1 + tail_length) {
+        return malformed("too short");
+    }
+    if (has_token_in_front(text)) {
+        return malformed("something follows the token");
+    }
+    const std::string_view environment =
+        text.substr(opaque_prefix.size(), text.size() - opaque_prefix.size() - tail_length);
+    if (!is_valid_environment(environment)) {
+        return malformed("environment is not 1 to 16 characters of [a-z0-9]");
+    }
+    return parse_parts(text, environment);
 }
 
 SecretBytes make_opaque(std::string_view environment, const Uuid& key_id, std::int32_t generation,

@@ -3,6 +3,7 @@
 #include "core/claims_json.h"
 #include "core/error.h"
 #include "core/opaque_token.h"
+#include "core/token_mistake.h"
 
 namespace apikey::core {
 namespace {
@@ -32,9 +33,7 @@ ParsedToken parse_jwt(std::string_view text) {
     return JwtToken{std::move(*jws), std::move(*claims)};
 }
 
-}  // namespace
-
-ParsedToken parse_token(std::string_view text) {
+ParsedToken parse_any(std::string_view text) {
     if (text.starts_with(opaque_prefix)) {
         return parse_opaque_token(text);
     }
@@ -44,6 +43,20 @@ ParsedToken parse_token(std::string_view text) {
         return parse_jwt(text);
     }
     return malformed("unknown format");
+}
+
+}  // namespace
+
+ParsedToken parse_token(std::string_view text) {
+    ParsedToken parsed = parse_any(text);
+    if (auto* failure = std::get_if<TokenFailure>(&parsed);
+        failure != nullptr && failure->error == TokenError::malformed) {
+        // What people do to a token says more than where the parser stumbled over it.
+        if (const std::string_view mistake = likely_mistake(text); !mistake.empty()) {
+            failure->why = mistake;
+        }
+    }
+    return parsed;
 }
 
 SecretBytes make_jwt(const Claims& claims, const SigningKey& key, std::string_view kid) {

@@ -15,6 +15,14 @@ store::Refusal denial(core::Code code, const std::optional<core::Uuid>& key_id,
     return {code, json.text(), std::move(hint)};
 }
 
+store::Refusal denial(const Proof& proof) {
+    core::JsonWriter detail;
+    if (!proof.why.empty()) {
+        detail.add("reason", proof.why);
+    }
+    return denial(proof.code, std::nullopt, detail);
+}
+
 pg::Failure unknown_key(std::string_view id) {
     core::JsonWriter json;
     json.add("code", "NOT_FOUND").add("message", "There is no key with this id.").add("key_id", id);

@@ -12,6 +12,9 @@ namespace apikey::flow {
 store::Refusal denial(core::Code code, const std::optional<core::Uuid>& key_id,
                       const core::JsonWriter& detail, std::string hint = {});
 
+/** Of a token that proves nothing, with the reason where there is one to tell. */
+store::Refusal denial(const Proof& proof);
+
 /** NOT_FOUND as a management function raises it (PT404): here the id is the caller's own argument, not a
  * credential. */
 pg::Failure unknown_key(std::string_view id);

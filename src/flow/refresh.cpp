@@ -130,7 +130,7 @@ Issued next_token(std::optional<std::string_view> token, Claim& claim) {
     }
     claim = claim_of(proof);
     if (proof.code != Code::valid) {
-        throw denial(proof.code, std::nullopt, {});
+        throw denial(proof);
     }
     refuse_unless_good(proof, *proof.key, proof.position);
 

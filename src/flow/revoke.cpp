@@ -27,7 +27,7 @@ core::Uuid proven_key_id(std::string_view token, Claim& claim) {
     const Proof proof = prove(PresentedToken(token, GetCurrentTimestamp()), snapshot);
     claim = claim_of(proof);
     if (proof.code != Code::valid) {
-        throw denial(proof.code, std::nullopt, {});
+        throw denial(proof);
     }
     if (proof.by_signature_alone) {
         core::JsonWriter detail;

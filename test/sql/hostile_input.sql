@@ -30,6 +30,20 @@ INSERT INTO attack (name, token) VALUES
 SELECT name, code, detail ->> 'reason' AS reason FROM attack, apikey.validate(token) ORDER BY n;
 SELECT code FROM apikey.validate(NULL);
 
+-- What people do to a good token on its way: the reason says what it is likely to be, with what else one calls as well.
+SELECT name, opaque.code, jwt.detail ->> 'reason' AS jwt, CASE WHEN opaque.detail = jwt.detail THEN 'the same' ELSE opaque.detail ->> 'reason' END AS opaque
+  FROM (VALUES (1, 'line break after', '%s' || chr(10)), (2, 'Windows line break after', '%s' || chr(13) || chr(10)), (3, 'blank after', '%s '),
+               (4, 'blank before', ' %s'), (5, 'no-break space before', chr(160) || '%s'), (6, 'Bearer', 'Bearer %s'), (7, 'header', 'Authorization: Bearer %s'),
+               (8, 'quotation marks', '"%s"'), (9, 'comma after', '%s,'), (10, 'zero-width space after', '%s' || chr(8203)),
+               (11, 'byte order mark', chr(65279) || '%s'), (12, 'cut off', left(:'token', 40) || chr(8230)), (13, 'twice', '%1$s%1$s'), (14, 'more after', '%s_copy'),
+               (15, 'percent-encoded', '%s%%0A')) m(n, name, pattern),
+       apikey.validate(format(pattern, :'token')) jwt, apikey.validate(format(pattern, :'opaque_token')) opaque ORDER BY n;
+SELECT f AS function, pg_temp.attempt_detail(format('SELECT apikey.%s(%L)', f, t)) ->> 'reason' AS reason
+  FROM unnest(ARRAY['require', 'refresh', 'revoke_token']) WITH ORDINALITY f(f, n), unnest(ARRAY[:'token' || chr(10), 'Bearer ' || :'opaque_token', :'opaque_token' || 'x']) WITH ORDINALITY t(t, m)
+ ORDER BY n, m;
+-- Also where a key is named by a token of it.
+SELECT f AS function, pg_temp.attempt_detail(format('SELECT apikey.%s(%L)', f, :'token' || chr(10))) ->> 'reason' AS reason FROM unnest(ARRAY['revoke', 'disable', 'enable']) f;
+
 -- Control characters, noncharacters, the ends of Unicode: alone, before, within and after a good token of either format.
 SELECT code, valid, count(*)
   FROM unnest(ARRAY[1, 7, 8, 9, 10, 13, 27, 31, 32, 127, 128, 133, 160, 173, 8206, 8232, 12288, 55295, 57344, 65279, 65533, 65535, 1114111]) c,

@@ -90,6 +90,20 @@ TEST(OpaqueToken, AWrongChecksumIsToldFromAWrongShape) {
               "environment is not 1 to 16 characters of [a-z0-9]");
 }
 
+TEST(OpaqueToken, WhateverFollowsTheTokenIsNamed) {
+    const std::string text = opaque_text();
+    for (const std::string_view more : {"0", "_", "x", "-suffix", ".", "zzzzzzzzzzzzzzzzzzzzzzzzzzzz"}) {
+        EXPECT_EQ(why_malformed(text + std::string(more)), "something follows the token") << more;
+        EXPECT_EQ(why_malformed(opaque_text(7, "0123456789abcdef") + std::string(more)),
+                  "something follows the token");
+    }
+    EXPECT_EQ(why_malformed(text + text), "something follows the token");
+    // What is in front is no token: the checksum is another one.
+    std::string other = text;
+    other[40] = other[40] == 'a' ? 'b' : 'a';
+    EXPECT_EQ(why_malformed(other + '0'), "environment is not 1 to 16 characters of [a-z0-9]");
+}
+
 TEST(OpaqueToken, OnlyCanonicalPartsEvenWithARightChecksum) {
     const std::string id = "0DnESdQIo1HMluBLrtQcv1b5fXN",
                       secret = "003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf";

@@ -375,6 +375,14 @@ TEST(Token, AnythingElseIsMalformed) {
     }
 }
 
+TEST(Token, ReasonsAreWhatPeopleGetWrong) {
+    const std::string token = forge(good_header, good_claims);
+    EXPECT_EQ(why_malformed(token + '\n'), "a line break at the end");
+    EXPECT_EQ(why_malformed("Bearer " + token), "a word of the HTTP header, such as Bearer, in front");
+    EXPECT_EQ(why_malformed(token + "\xe2\x80\x8b"),
+              "an invisible character, such as a zero-width space or a byte order mark");
+}
+
 TEST(Token, DeepJsonIsRefused) {
     EXPECT_EQ(why_malformed_claims("{\"iss\":" + std::string(100'000, '[')), "too long");
     EXPECT_EQ(why_malformed_claims("{\"iss\":" + std::string(5'000, '[')), "JSON is nested too deeply");
