@@ -72,7 +72,7 @@ PG_ENTRY(apikey_normalize_role) {
         fcinfo->isnull = true;
         return Datum(0);
     }
-    const store::LatestSnapshot snapshot;
+    store::LatestSnapshot snapshot;
     return pg::text_datum(store::require_role(snapshot, *name).name);
 }
 

@@ -23,7 +23,7 @@ std::optional<Issued> repeat(const IssueRequest& request, const core::Digest256&
     if (!key_id) {
         return std::nullopt;
     }
-    const store::LatestSnapshot snapshot;
+    store::LatestSnapshot snapshot;
     const auto key = store::find_key(snapshot, *key_id);
     if (!key) {
         return std::nullopt;
@@ -56,7 +56,7 @@ Issued issue(const IssueRequest& request) {
     store::NewKey key{};
     TimestampTz refreshable_from = 0;
     {
-        const store::LatestSnapshot snapshot;
+        store::LatestSnapshot snapshot;
         const store::RoleRow role = store::require_role(snapshot, request.role);
         check_may_issue(role, as_owner.caller());
         check_labels(request);

@@ -68,7 +68,7 @@ Minted mint(const TokenFacts& facts, const core::MasterKeys& keys, const Salt& s
     return minted;
 }
 
-std::optional<core::SecretBytes> mint_again(const store::KeyRow& key, Snapshot snapshot,
+std::optional<core::SecretBytes> mint_again(const store::KeyRow& key, store::RowSnapshot& snapshot,
                                             const core::MasterKeys& keys) {
     if (key.format != "jwt" || !core::equal_constant_time(key.master_key_fingerprint, keys.fingerprint)) {
         return std::nullopt;

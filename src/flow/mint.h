@@ -37,7 +37,7 @@ Minted mint(const TokenFacts& facts, const core::MasterKeys& keys, const Salt& s
  * same. nullopt where that cannot be: opaque tokens and ES256, or the row, issuer or audience have changed
  * since.
  */
-std::optional<core::SecretBytes> mint_again(const store::KeyRow& key, Snapshot snapshot,
+std::optional<core::SecretBytes> mint_again(const store::KeyRow& key, store::RowSnapshot& snapshot,
                                             const core::MasterKeys& keys);
 
 }  // namespace apikey::flow

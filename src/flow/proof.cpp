@@ -93,7 +93,7 @@ bool match_hash(core::ByteView stored, const store::HashParameters& how, std::st
 }
 
 /** The signature of a JWT under the key that its header names. */
-Code verify_signature(const core::JwtToken& jwt, std::string_view expected_kid, Snapshot snapshot,
+Code verify_signature(const core::JwtToken& jwt, std::string_view expected_kid, store::RowSnapshot& snapshot,
                       const core::MasterKeys* keys, bool* retired = nullptr) {
     const auto& header = jwt.jws.header;
     if (!expected_kid.empty() && header.kid != expected_kid) {
@@ -115,7 +115,7 @@ Code verify_signature(const core::JwtToken& jwt, std::string_view expected_kid, 
 }
 
 /** An older generation than the row keeps hashes of. */
-Proof prove_by_signature(const Presented& presented, const store::KeyRow& key, Snapshot snapshot) {
+Proof prove_by_signature(const Presented& presented, const store::KeyRow& key, store::RowSnapshot& snapshot) {
     if (presented.jwt == nullptr) {
         return refuse(Code::signature_invalid,
                       "the token is of an older generation, whose hash is no longer kept");
@@ -144,7 +144,7 @@ Proof prove_by_signature(const Presented& presented, const store::KeyRow& key, S
 }
 
 Proof prove_by_hash(const Presented& presented, std::string_view token, const store::KeyRow& key,
-                    Position position, Snapshot snapshot) {
+                    Position position, store::RowSnapshot& snapshot) {
     const bool current = position == Position::current;
     const store::HashParameters& how = current ? key.hashed : key.previous_hashed;
     const core::MasterKeys* keys = nullptr;
@@ -176,7 +176,7 @@ Proof prove_by_hash(const Presented& presented, std::string_view token, const st
 
 /** A token that has proven itself before, if the row still holds the hash that it matched then. False, with
  * nothing in `proof`, when it has to prove itself again. */
-bool recall(const core::Fingerprint& token, const store::LatestSnapshot& snapshot, std::uint32_t tick,
+bool recall(const core::Fingerprint& token, store::LatestSnapshot& snapshot, std::uint32_t tick,
             Proof& proof) {
     const core::ProofTable& cache = *shm::proof_cache();
     const auto proven = cache.find(token, tick);
@@ -197,12 +197,13 @@ bool recall(const core::Fingerprint& token, const store::LatestSnapshot& snapsho
         return false;
     }
     proof.key = key;
+    proof.waits = snapshot.waits();
     accept(proof, proven->generation, *position);
     return true;
 }
 
 /** Parse → look up → signature → hash. */
-Proof prove_from_scratch(std::string_view token, Snapshot snapshot) {
+Proof prove_from_scratch(std::string_view token, store::LatestSnapshot& snapshot) {
     const core::ParsedToken parsed = core::parse_token(token);
     if (const auto* failure = std::get_if<core::TokenFailure>(&parsed)) {
         const bool opaque = token.starts_with(core::opaque_prefix);
@@ -221,6 +222,7 @@ Proof prove_from_scratch(std::string_view token, Snapshot snapshot) {
     }
     Proof proof;
     if (const auto key = store::find_key(snapshot, presented.key_id)) {
+        const unsigned waits = snapshot.waits();
         const auto position = kept_position(*key, presented.generation);
         const bool is_jwt = presented.jwt != nullptr;
         if (presented.generation > key->generation || is_jwt != (key->format == "jwt")) {
@@ -229,6 +231,10 @@ Proof prove_from_scratch(std::string_view token, Snapshot snapshot) {
             proof = prove_by_hash(presented, token, *key, *position, snapshot);
         } else {
             proof = prove_by_signature(presented, *key, snapshot);
+        }
+        proof.waits = waits;
+        if (proof.code == Code::valid && waits != snapshot.waits()) {
+            read_again(proof, snapshot);
         }
     } else {
         proof = refuse(Code::not_found, {});
@@ -282,7 +288,35 @@ PresentedToken::PresentedToken(std::string_view presented, TimestampTz now)
     }
 }
 
-Proof prove(const PresentedToken& token, const store::LatestSnapshot& snapshot) {
+core::Position position_in(const Proof& proof, const store::KeyHead& key) {
+    if (core::equal_constant_time(proof.matched_hash, key.token_hash)) {
+        return Position::current;
+    }
+    if (key.previous && core::equal_constant_time(proof.matched_hash, key.previous->token_hash)) {
+        return Position::previous;
+    }
+    return Position::older;
+}
+
+void read_again(Proof& proof, store::LatestSnapshot& snapshot) {
+    const core::Uuid key_id = proof.key->key_id;
+    store::RowHint hint = 0;
+    const store::KeyHead* key = store::find_key_head(snapshot, key_id, hint);
+    proof.waits = snapshot.waits();
+    if (key == nullptr) {
+        const std::int32_t generation = proof.generation;
+        proof = refuse(Code::not_found, {});
+        proof.claimed_key_id = key_id;
+        proof.generation = generation;
+        return;
+    }
+    proof.key = key;
+    if (!proof.by_signature_alone) {
+        proof.position = position_in(proof, *key);
+    }
+}
+
+Proof prove(const PresentedToken& token, store::LatestSnapshot& snapshot) {
     if (!token.fingerprint()) {
         return prove_from_scratch(token.text(), snapshot);
     }

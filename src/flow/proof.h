@@ -25,6 +25,7 @@ struct Proof {
     /** The stored hash that the token matched: tells after a row lock was waited for which generation the
      * token is by then. */
     std::array<std::uint8_t, 32> matched_hash{};
+    unsigned waits = 0;  ///< of the snapshot (RowSnapshot::waits) when `key` was read
 };
 
 /** Which key a token names, whether or not it has proven that: for the audit trail. */
@@ -65,6 +66,15 @@ class PresentedToken {
  * is proven by the key's row alone, if that still holds the hash that the token matched; any other is
  * parsed, and its signature and hash checked, and remembered.
  */
-Proof prove(const PresentedToken& token, const store::LatestSnapshot& snapshot);
+Proof prove(const PresentedToken& token, store::LatestSnapshot& snapshot);
+
+/**
+ * Reads the key of a proven token again, after a lock was waited for with `snapshot`: it may have been
+ * revoked or refreshed meanwhile. A key that is gone makes the proof NOT_FOUND.
+ */
+void read_again(Proof& proof, store::LatestSnapshot& snapshot);
+
+/** Where the proven token is in `key`, which is read later than the proof. */
+core::Position position_in(const Proof& proof, const store::KeyHead& key);
 
 }  // namespace apikey::flow

@@ -22,17 +22,6 @@ namespace {
 using core::Code;
 using core::Position;
 
-/** Which generation the proven token is of the row as it is now, after the wait for its lock. */
-Position position_now(const Proof& proof, const store::KeyHead& key) {
-    if (core::equal_constant_time(proof.matched_hash, key.token_hash)) {
-        return Position::current;
-    }
-    if (key.previous && core::equal_constant_time(proof.matched_hash, key.previous->token_hash)) {
-        return Position::previous;
-    }
-    return Position::older;
-}
-
 /** Everything that validation would refuse as well, but the client's address, which is not known here. */
 void refuse_unless_good(const Proof& proof, const store::KeyHead& key, Position position) {
     const auto environments = accepted_environments();
@@ -55,7 +44,7 @@ void refuse_unless_good(const Proof& proof, const store::KeyHead& key, Position 
     }
 }
 
-Issued successor(const store::KeyRow& key, const store::RoleRow& role, Snapshot snapshot,
+Issued successor(const store::KeyRow& key, const store::RoleRow& role, store::RowSnapshot& snapshot,
                  const core::MasterKeys& keys) {
     auto token = mint_again(key, snapshot, keys);
     if (!token) {
@@ -125,7 +114,7 @@ Issued next_token(std::optional<std::string_view> token, Claim& claim) {
     }
     Proof proof;
     {
-        const store::LatestSnapshot snapshot;
+        store::LatestSnapshot snapshot;
         proof = prove(PresentedToken(*token, GetCurrentTimestamp()), snapshot);
     }
     claim = claim_of(proof);
@@ -139,12 +128,12 @@ Issued next_token(std::optional<std::string_view> token, Claim& claim) {
     const pg::OwnerScope as_owner(store::tables_owner());
     const core::Uuid key_id = proof.key->key_id;
     store::lock_key(key_id);
-    const store::LatestSnapshot snapshot;
+    store::LatestSnapshot snapshot;
     const auto key = store::find_key(snapshot, key_id);
     if (!key) {
         throw denial(Code::not_found, std::nullopt, {});
     }
-    const Position position = position_now(proof, *key);
+    const Position position = position_in(proof, *key);
     refuse_unless_good(proof, *key, position);
     const auto role = store::find_role(snapshot, key->role);
     if (!role) {

@@ -23,7 +23,7 @@ void check_reason(std::string_view reason) {
 
 /** The key of a token that proves itself: anybody can write a token that merely names a key. */
 core::Uuid proven_key_id(std::string_view token, Claim& claim) {
-    const store::LatestSnapshot snapshot;
+    store::LatestSnapshot snapshot;
     const Proof proof = prove(PresentedToken(token, GetCurrentTimestamp()), snapshot);
     claim = claim_of(proof);
     if (proof.code != Code::valid) {
@@ -56,7 +56,7 @@ core::Uuid resolve(std::string_view key) {
 }
 
 std::optional<store::KeyRow> read(const core::Uuid& key_id) {
-    const store::LatestSnapshot snapshot;
+    store::LatestSnapshot snapshot;
     return store::find_key(snapshot, key_id);
 }
 

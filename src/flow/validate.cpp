@@ -209,11 +209,25 @@ void describe(Verdict& verdict, const Proof& proof, const std::optional<store::R
 }
 
 Verdict judge(const Query& query, const PresentedToken& token, const Requirement& required, Extent extent,
-              const store::LatestSnapshot& snapshot, TimestampTz now) {
+              store::LatestSnapshot& snapshot, TimestampTz now) {
     Verdict verdict;
-    const Proof proof = prove(token, snapshot);
-    verdict.code = proof.code;
+    Proof proof = prove(token, snapshot);
+    core::Decision decision;
+    std::optional<store::RoleRow> role;
+    while (proof.code == Code::valid) {
+        decision = decide(proof, query, now);
+        verdict.code = decision.code;
+        if (verdict.valid() || extent == Extent::full) {
+            role = store::find_role(snapshot, proof.key->role);
+        }
+        if (proof.waits == snapshot.waits()) {
+            break;
+        }
+        // The role's table was locked for a while, in which the key may have been revoked.
+        read_again(proof, snapshot);
+    }
     if (proof.code != Code::valid) {
+        verdict.code = proof.code;
         if (!proof.why.empty()) {
             verdict.detail.add("reason", proof.why);
         }
@@ -221,15 +235,9 @@ Verdict judge(const Query& query, const PresentedToken& token, const Requirement
         return verdict;
     }
     const store::KeyHead& key = *proof.key;
-    const core::Decision decision = decide(proof, query, now);
-    verdict.code = decision.code;
-    std::optional<store::RoleRow> role;
     Grants grants;
-    if (verdict.valid() || extent == Extent::full) {
-        role = store::find_role(snapshot, key.role);
-        if (required.any() || extent == Extent::full) {
-            grants = grants_of(role, key.permissions);
-        }
+    if ((verdict.valid() && required.any()) || extent == Extent::full) {
+        grants = grants_of(role, key.permissions);
     }
     if (!verdict.valid()) {
         if (extent == Extent::full && (!proof.by_signature_alone || verdict.code == Code::superseded)) {
@@ -266,7 +274,7 @@ shm::Subject anonymous_subject(const Query& query, TimestampTz now) {
 
 /** As role free, by client address. `original`: what is wrong with the token, or that there is none. */
 Verdict judge_anonymous(const Query& query, const Requirement& required, Code original,
-                        const store::LatestSnapshot& snapshot, TimestampTz now) {
+                        store::LatestSnapshot& snapshot, TimestampTz now) {
     Verdict verdict;
     verdict.anonymous = true;
     verdict.code = Code::valid;
@@ -314,7 +322,7 @@ Verdict answer(const Query& query, const Requirement& required, Extent extent, T
     if (query.token) {
         token.emplace(*query.token, now);
     }
-    const store::LatestSnapshot snapshot(store::LatestSnapshot::Use::brief);
+    store::LatestSnapshot snapshot(store::LatestSnapshot::Use::brief);
     if (!token) {
         return judge_anonymous(query, required, Code::missing, snapshot, now);
     }

@@ -40,6 +40,12 @@ std::uint64_t Statement::run(std::span<const Parameter> parameters, Visibility v
         }
         Snapshot snapshot = InvalidSnapshot;
         if (visibility == Visibility::latest) {
+            // The locks that the statement takes come first: a snapshot from before a wait would miss what
+            // was committed meanwhile, and see little in a table that was written anew.
+            CachedPlan* locked = SPI_plan_get_cached_plan(plan_);
+            if (locked != nullptr) {
+                ReleaseCachedPlan(locked, CurrentResourceOwner);
+            }
             CommandCounterIncrement();
             snapshot = GetLatestSnapshot();
         }

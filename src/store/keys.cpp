@@ -32,7 +32,8 @@ struct Values {
     std::array<Datum, count> values;
     std::array<bool, count> nulls;
 
-    Table::Found find(Snapshot snapshot, const core::Uuid& key_id, RowHint& hint, std::span<char> room = {}) {
+    Table::Found find(RowSnapshot& snapshot, const core::Uuid& key_id, RowHint& hint,
+                      std::span<char> room = {}) {
         pg_uuid_t key;
         memcpy(key.data, key_id.bytes.data(), sizeof(key.data));
         return table.find(snapshot, UUIDPGetDatum(&key), hint, values, nulls, room);
@@ -95,7 +96,7 @@ std::array<RecentKey, 64> recent_keys;
 
 }  // namespace
 
-const KeyHead* find_key_head(const LatestSnapshot& snapshot, const core::Uuid& key_id, RowHint& hint) {
+const KeyHead* find_key_head(LatestSnapshot& snapshot, const core::Uuid& key_id, RowHint& hint) {
     // The last digits of a key id are random.
     RecentKey& recent = recent_keys[key_id.bytes.back() % recent_keys.size()];
     const std::uint64_t state = snapshot.committed_state();
@@ -110,11 +111,12 @@ const KeyHead* find_key_head(const LatestSnapshot& snapshot, const core::Uuid& k
     }
     recent.head = {};
     fill_head(recent.head, row, key_id);
-    recent.state = found == Table::Found::in_room ? state : 0;
+    // The row was read with another snapshot where the table had to be opened.
+    recent.state = found == Table::Found::in_room ? snapshot.committed_state() : 0;
     return &recent.head;
 }
 
-std::optional<KeyRow> find_key(Snapshot snapshot, const core::Uuid& key_id) {
+std::optional<KeyRow> find_key(RowSnapshot& snapshot, const core::Uuid& key_id) {
     Values<column_count> row;
     RowHint hint = 0;
     if (row.find(snapshot, key_id, hint) == Table::Found::nothing) {
@@ -134,7 +136,7 @@ std::optional<KeyRow> find_key(Snapshot snapshot, const core::Uuid& key_id) {
     return key;
 }
 
-std::optional<core::ByteView> newest_fingerprint(Snapshot snapshot) {
+std::optional<core::ByteView> newest_fingerprint(RowSnapshot& snapshot) {
     Values<column_count> row;
     if (!table.find_last(snapshot, row.values, row.nulls)) {
         return std::nullopt;
@@ -160,7 +162,7 @@ void require_key_table(Relation relation) {
 }
 
 Oid tables_owner() {
-    return table.owner();
+    return pg::call([] { return relation_owner(table_oid("key")); });
 }
 
 }  // namespace apikey::store

@@ -60,16 +60,16 @@ struct KeyRow : KeyHead {
     core::ByteView idempotency_digest;  ///< empty when issued without an idempotency key
 };
 
-std::optional<KeyRow> find_key(Snapshot snapshot, const core::Uuid& key_id);
+std::optional<KeyRow> find_key(RowSnapshot& snapshot, const core::Uuid& key_id);
 
 /** Under which master key the newest key was made, by key_id; nullopt when there is no key. */
-std::optional<core::ByteView> newest_fingerprint(Snapshot snapshot);
+std::optional<core::ByteView> newest_fingerprint(RowSnapshot& snapshot);
 
 /**
  * As find_key, faster; `hint` (row_reader.h) is where the row was last seen, and becomes where it is. nullptr
  * when there is no such key; else good until this is called again.
  */
-const KeyHead* find_key_head(const LatestSnapshot& snapshot, const core::Uuid& key_id, RowHint& hint);
+const KeyHead* find_key_head(LatestSnapshot& snapshot, const core::Uuid& key_id, RowHint& hint);
 
 /** Waits for, and takes, the row lock of an update; held until the end of the transaction. Call as the owner
  * of the tables. */
@@ -132,7 +132,8 @@ bool enable_key(const core::Uuid& key_id);
 /** Error (55000) when this is another table than apikey.key, or one of another shape. */
 void require_key_table(Relation relation);
 
-/** Whom the tables of the extension belong to. */
+/** Whom the tables of the extension belong to. Takes no lock, so that nobody who holds one can keep a
+ * revocation waiting here. */
 Oid tables_owner();
 
 }  // namespace apikey::store

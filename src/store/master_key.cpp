@@ -257,7 +257,7 @@ bool is_database_master_key(const core::MasterKeys& keys) {
         return *answer;
     }
     pg::call([] { CommandCounterIncrement(); });
-    const LatestSnapshot snapshot;
+    LatestSnapshot snapshot;
     const auto newest = newest_fingerprint(snapshot);
     return !newest || std::ranges::equal(*newest, keys.fingerprint);
 }

@@ -85,7 +85,7 @@ std::string known_roles() {
 
 }  // namespace
 
-std::optional<RoleRow> find_role(const LatestSnapshot& snapshot, std::string_view name) {
+std::optional<RoleRow> find_role(LatestSnapshot& snapshot, std::string_view name) {
     Known& known = known_role(name);
     const std::uint64_t state = snapshot.committed_state();
     if (state != 0 && state == known.state) {
@@ -113,18 +113,18 @@ std::optional<RoleRow> find_role(const LatestSnapshot& snapshot, std::string_vie
     if (!nulls[c_issuable_by]) {
         row.issuable_by = values[c_issuable_by];
     }
-    known.state = state;
+    known.state = snapshot.committed_state();
     return row;
 }
 
 bool lock_role(std::string_view name) {
-    const TransactionSnapshot snapshot;
+    TransactionSnapshot snapshot;
     std::array<Datum, 1> value{};
     std::array<bool, 1> null{};
     return table.lock_key_share(snapshot, pg::text_datum(name), known_role(name).hint, value, null);
 }
 
-RoleRow require_role(const LatestSnapshot& snapshot, std::string_view spelling) {
+RoleRow require_role(LatestSnapshot& snapshot, std::string_view spelling) {
     const std::string name = core::normalize_role_name(spelling);
     if (core::is_valid_role_name(name)) {
         if (const auto row = find_role(snapshot, name)) {

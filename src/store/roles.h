@@ -17,7 +17,7 @@ struct RoleRow {
 };
 
 /** By its normal form. */
-std::optional<RoleRow> find_role(const LatestSnapshot& snapshot, std::string_view name);
+std::optional<RoleRow> find_role(LatestSnapshot& snapshot, std::string_view name);
 
 /** Locks the role FOR KEY SHARE until the end of the transaction, which sees it with its own snapshot: nobody
  * renames or deletes it. False when there is none of this name. */
@@ -27,6 +27,6 @@ bool lock_role(std::string_view name);
  * Any spelling of a role's name to the row. Failure 22023 when there is none: the hint lists the roles that
  * exist.
  */
-RoleRow require_role(const LatestSnapshot& snapshot, std::string_view spelling);
+RoleRow require_role(LatestSnapshot& snapshot, std::string_view spelling);
 
 }  // namespace apikey::store

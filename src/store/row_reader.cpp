@@ -60,6 +60,15 @@ HeapTuple copy_tuple(HeapTuple tuple, std::span<char> room) {
     return copy;
 }
 
+/** True: it had to wait. */
+bool lock_relation(Oid relation, LOCKMODE mode) {
+    if (ConditionalLockRelationOid(relation, mode)) {
+        return false;
+    }
+    LockRelationOid(relation, mode);
+    return true;
+}
+
 }  // namespace
 
 // All of these are called inside pg::call(): no destructors here.
@@ -79,6 +88,17 @@ Oid table_oid(const char* name) {
                         errhint("Run CREATE EXTENSION apikey in this database.")));
     }
     return oid;
+}
+
+Oid relation_owner(Oid relation) {
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+    if (!HeapTupleIsValid(tuple)) {
+        ereport(ERROR,
+                (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relation)));
+    }
+    const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
+    ReleaseSysCache(tuple);
+    return owner;
 }
 
 void verify_columns(Relation relation, const char* name, std::span<const Column> columns) {
@@ -101,20 +121,7 @@ bool Table::is_known() const {
     return OidIsValid(verified_) && verified_at_ == relcache_changes;
 }
 
-Relation Table::open(LOCKMODE mode) {
-    (void)relation_changes();
-    if (is_known()) {
-        // Locking may bring the news that the table is another by now, or none.
-        Relation relation = try_table_open(verified_, mode);
-        if (relation != nullptr && is_known()) {
-            return relation;
-        }
-        if (relation != nullptr) {
-            table_close(relation, mode);
-        }
-    }
-    const Oid oid = table_oid(name_);
-    Relation relation = table_open(oid, mode);
+void Table::learn(Relation relation) {
     static_assert(max_columns <= MaxHeapAttributeNumber);
     if (columns_.size() > max_columns) {
         elog(ERROR, "apikey.%s has more columns than this library can read", name_);
@@ -134,9 +141,49 @@ Relation Table::open(LOCKMODE mode) {
     }
     may_peek_ = relation->rd_rel->relam == HEAP_TABLE_AM_OID && !RelationUsesLocalBuffers(relation);
     file_ = pg::file_locator(relation);
-    verified_ = oid;
+    verified_ = RelationGetRelid(relation);
     verified_at_ = relcache_changes;
+    learned_at_ = RowSnapshot::next_moment();
+}
+
+Relation Table::open_table(LOCKMODE mode, bool& waited) {
+    (void)relation_changes();
+    if (is_known()) {
+        const Oid oid = verified_;
+        waited = lock_relation(oid, mode) || waited;
+        // Locking may bring the news that the table is another by now, or none.
+        Relation relation = try_table_open(oid, NoLock);
+        if (relation != nullptr && is_known()) {
+            return relation;
+        }
+        if (relation != nullptr) {
+            table_close(relation, NoLock);
+        }
+        UnlockRelationOid(oid, mode);
+    }
+    const Oid oid = table_oid(name_);
+    waited = lock_relation(oid, mode) || waited;
+    Relation relation = table_open(oid, NoLock);
+    learn(relation);
     return relation;
+}
+
+Table::Opened Table::open(LOCKMODE mode) {
+    bool waited = false;
+    Relation relation = open_table(mode, waited);
+    const Oid key = pg::primary_key_index(relation);
+    if (!OidIsValid(key)) {
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("table apikey.%s has no primary key", name_),
+                        errhint("Add the primary key that CREATE EXTENSION apikey made.")));
+    }
+    waited = lock_relation(key, AccessShareLock) || waited;
+    return {relation, index_open(key, NoLock), mode, waited};
+}
+
+void Table::close(const Opened& opened) {
+    index_close(opened.index, AccessShareLock);
+    table_close(opened.relation, opened.mode);
 }
 
 /**
@@ -150,16 +197,18 @@ Relation Table::open(LOCKMODE mode) {
  * - What this session knows of the table, its file and its columns, is as of the invalidations that others
  *   have sent by now; one that comes a moment later belongs to a change that is committing while we look, and
  *   then before or after it are both right.
+ * - The snapshot is younger than that knowledge: in a file that came later an older one could show a version
+ *   of the row that was no longer the last when the snapshot was taken (see RowSnapshot).
  * - A row that the latest snapshot shows, and that has the key, is the key's row: no snapshot shows two.
  *
  * In a SERIALIZABLE transaction reading leaves predicate locks, so there it goes the usual way.
  */
-HeapTuple Table::peek(Snapshot snapshot, Datum key, RowHint hint, std::span<char> room) const {
+HeapTuple Table::peek(const RowSnapshot& snapshot, Datum key, RowHint hint, std::span<char> room) const {
     if (hint == 0 || IsolationIsSerializable()) {
         return nullptr;
     }
     AcceptInvalidationMessages();
-    if (!is_known() || !may_peek_) {
+    if (!is_known() || !may_peek_ || !snapshot.is_younger_than(learned_at_)) {
         return nullptr;
     }
     const Buffer buffer = pin_recent(file_, hint);
@@ -189,12 +238,12 @@ HeapTuple Table::peek(Snapshot snapshot, Datum key, RowHint hint, std::span<char
     return copy;
 }
 
-HeapTuple Table::search(Relation relation, Snapshot snapshot, Datum key, RowHint& hint,
+HeapTuple Table::search(const Opened& opened, Snapshot snapshot, Datum key, RowHint& hint,
                         std::span<char> room) const {
     ScanKeyData scan_key;
     ScanKeyInit(&scan_key, 1, BTEqualStrategyNumber, equality_, key);
     SysScanDesc scan =
-        systable_beginscan(relation, pg::primary_key_index(relation), true, snapshot, 1, &scan_key);
+        systable_beginscan(opened.relation, RelationGetRelid(opened.index), true, snapshot, 1, &scan_key);
     HeapTuple tuple = systable_getnext(scan);
     if (HeapTupleIsValid(tuple)) {
         // The scan holds the row in a slot of its own, pinned in its buffer.
@@ -250,22 +299,16 @@ bool Table::detoast(std::span<Datum> values, std::span<const bool> nulls) const 
     return any;
 }
 
-Table::Found Table::find(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values,
+Table::Found Table::find(RowSnapshot& snapshot, Datum key, RowHint& hint, std::span<Datum> values,
                          std::span<bool> nulls, std::span<char> room) {
     return pg::call([&] {
         HeapTuple tuple = peek(snapshot, key, hint, room);
-        Relation relation = nullptr;
+        Opened opened{};
         // What lies in the TOAST table is fetched under the table's lock.
         if (tuple == nullptr || HeapTupleHasExternal(tuple)) {
-            relation = open();
-            tuple = search(relation, snapshot, key, hint, room);
-            if (tuple == nullptr) {
-                // An ALTER TABLE that rewrites a table writes all rows anew, and an older snapshot shows none
-                // of them. This one is older when open() had to wait for the lock.
-                Snapshot later = RegisterSnapshot(GetLatestSnapshot());
-                tuple = search(relation, later, key, hint, room);
-                UnregisterSnapshot(later);
-            }
+            opened = open();
+            snapshot.renew(opened.waited);
+            tuple = search(opened, snapshot, key, hint, room);
         }
         Found found = Found::nothing;
         if (tuple != nullptr) {
@@ -275,18 +318,18 @@ Table::Found Table::find(Snapshot snapshot, Datum key, RowHint& hint, std::span<
                 found = Found::in_context;
             }
         }
-        if (relation != nullptr) {
-            table_close(relation, AccessShareLock);
+        if (opened.relation != nullptr) {
+            close(opened);
         }
         return found;
     });
 }
 
-bool Table::find_last(Snapshot snapshot, std::span<Datum> values, std::span<bool> nulls) {
+bool Table::find_last(RowSnapshot& snapshot, std::span<Datum> values, std::span<bool> nulls) {
     return pg::call([&] {
-        Relation relation = open();
-        Relation index = index_open(pg::primary_key_index(relation), AccessShareLock);
-        SysScanDesc scan = systable_beginscan_ordered(relation, index, snapshot, 0, nullptr);
+        const Opened opened = open();
+        snapshot.renew(opened.waited);
+        SysScanDesc scan = systable_beginscan_ordered(opened.relation, opened.index, snapshot, 0, nullptr);
         HeapTuple tuple = systable_getnext_ordered(scan, BackwardScanDirection);
         const bool found = HeapTupleIsValid(tuple);
         if (found) {
@@ -294,28 +337,30 @@ bool Table::find_last(Snapshot snapshot, std::span<Datum> values, std::span<bool
             detoast(values, nulls);
         }
         systable_endscan_ordered(scan);
-        index_close(index, AccessShareLock);
-        table_close(relation, AccessShareLock);
+        close(opened);
         return found;
     });
 }
 
 bool Table::is_untouched() {
     return pg::call([&] {
-        Relation relation = open();
+        bool waited = false;
+        Relation relation = open_table(AccessShareLock, waited);
         const bool untouched = RelationGetNumberOfBlocks(relation) == 0;
         table_close(relation, AccessShareLock);
         return untouched;
     });
 }
 
-bool Table::lock_key_share(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values,
+bool Table::lock_key_share(RowSnapshot& snapshot, Datum key, RowHint& hint, std::span<Datum> values,
                            std::span<bool> nulls, Accept accept) {
     return pg::call([&] {
-        Relation relation = open(RowShareLock);
+        const Opened opened = open(RowShareLock);
+        Relation relation = opened.relation;
+        snapshot.renew(opened.waited);
         HeapTuple tuple = peek(snapshot, key, hint, {});
         if (tuple == nullptr) {
-            tuple = search(relation, snapshot, key, hint, {});
+            tuple = search(opened, snapshot, key, hint, {});
         }
         bool locked = false;
         if (tuple != nullptr) {
@@ -349,17 +394,9 @@ bool Table::lock_key_share(Snapshot snapshot, Datum key, RowHint& hint, std::spa
                 ExecDropSingleTupleTableSlot(slot);
             }
         }
+        index_close(opened.index, AccessShareLock);
         table_close(relation, NoLock);
         return locked;
-    });
-}
-
-Oid Table::owner() {
-    return pg::call([&] {
-        Relation relation = open();
-        const Oid owner = relation->rd_rel->relowner;
-        table_close(relation, AccessShareLock);
-        return owner;
     });
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "pg/guard.h"
+#include "store/snapshot.h"
 
 /**
  * Reads one row of one of our tables by its primary key, without SPI: at every validation, in well under a
@@ -21,11 +22,14 @@ struct Column {
 using RowHint = std::uint64_t;
 
 /** Grows whenever any relation's definition changes: then what is known of a table is looked at again. For
- * use inside pg::call(), as the next two are. */
+ * use inside pg::call(), as the next three are. */
 std::uint64_t relation_changes();
 
 /** The table apikey.<name>; an error (42P01) when there is none. */
 Oid table_oid(const char* name);
+
+/** Who owns the relation. Takes no lock on it. */
+Oid relation_owner(Oid relation);
 
 /** An error (55000) when the table's first columns are not these. */
 void verify_columns(Relation relation, const char* name, std::span<const Column> columns);
@@ -45,20 +49,20 @@ class Table {
         : name_(name), columns_(columns), equality_(equality), is_key_(is_key) {}
 
     /**
-     * The row with this key as `snapshot` shows it, the latest one. Looks where `hint` says first: if the row
-     * there is visible and has the key, then it is the row, since no snapshot shows two with one primary key.
-     * Else by the index, and where `snapshot` shows no such row, as it is once the table is open; then `hint`
-     * becomes where it was found. Writes as many of the first columns as `values` has room for, detoasted.
-     * They point into `room`, an aligned piece of memory, if the row fits into it as it is, and else into the
-     * current memory context: the answer says which.
+     * The row with this key as `snapshot` shows it. Looks where `hint` says first: if the row there is
+     * visible and has the key, then it is the row, since no snapshot shows two with one primary key. Else the
+     * table is opened, the snapshot is renewed, and the index searched; then `hint` becomes where the row was
+     * found. Writes as many of the first columns as `values` has room for, detoasted. They point into `room`,
+     * an aligned piece of memory, if the row fits into it as it is, and else into the current memory context:
+     * the answer says which.
      */
     enum class Found { nothing, in_room, in_context };
-    Found find(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values, std::span<bool> nulls,
-               std::span<char> room = {});
+    Found find(RowSnapshot& snapshot, Datum key, RowHint& hint, std::span<Datum> values,
+               std::span<bool> nulls, std::span<char> room = {});
 
-    /** The row with the greatest key. False when there is none. Values as find() has them in the current
-     * memory context. */
-    bool find_last(Snapshot snapshot, std::span<Datum> values, std::span<bool> nulls);
+    /** The row with the greatest key. False when there is none. Renews the snapshot. Values as find() has
+     * them in the current memory context. */
+    bool find_last(RowSnapshot& snapshot, std::span<Datum> values, std::span<bool> nulls);
 
     /** Was nothing ever written into it? */
     bool is_untouched();
@@ -71,16 +75,23 @@ class Table {
      * it; `values` is the row as it was locked, detoasted, in the current memory context.
      */
     using Accept = bool (*)(std::span<const Datum> values);
-    bool lock_key_share(Snapshot snapshot, Datum key, RowHint& hint, std::span<Datum> values,
+    bool lock_key_share(RowSnapshot& snapshot, Datum key, RowHint& hint, std::span<Datum> values,
                         std::span<bool> nulls, Accept accept = nullptr);
 
-    /** Who owns the table, and so the extension's data. */
-    Oid owner();
-
   private:
-    Relation open(LOCKMODE mode = AccessShareLock);
-    HeapTuple peek(Snapshot snapshot, Datum key, RowHint hint, std::span<char> room) const;
-    HeapTuple search(Relation relation, Snapshot snapshot, Datum key, RowHint& hint,
+    /** The table and its primary key, locked and open. */
+    struct Opened {
+        Relation relation;
+        Relation index;
+        LOCKMODE mode;
+        bool waited;
+    };
+    Opened open(LOCKMODE mode = AccessShareLock);
+    static void close(const Opened& opened);
+    Relation open_table(LOCKMODE mode, bool& waited);
+    void learn(Relation relation);
+    HeapTuple peek(const RowSnapshot& snapshot, Datum key, RowHint hint, std::span<char> room) const;
+    HeapTuple search(const Opened& opened, Snapshot snapshot, Datum key, RowHint& hint,
                      std::span<char> room) const;
     bool is_known() const;
     void take_apart(HeapTuple tuple, std::span<Datum> values, std::span<bool> nulls) const;
@@ -102,6 +113,7 @@ class Table {
     // What is known of the table, as long as no relation has changed since.
     Oid verified_ = InvalidOid;
     std::uint64_t verified_at_ = 0;
+    std::uint64_t learned_at_ = 0;  ///< a moment, as RowSnapshot counts them
     bool may_peek_ = false;
     pg::FileLocator file_{};
     TupleDesc descriptor_ = nullptr;

@@ -144,7 +144,7 @@ std::optional<SigningKeyRow> lock_last_active() {
         return std::nullopt;
     }
     pg::call([] { CommandCounterIncrement(); });
-    const LatestSnapshot snapshot;
+    LatestSnapshot snapshot;
     std::array<Datum, column_count> values{};
     std::array<bool, column_count> nulls{};
     if (!table.lock_key_share(snapshot, pg::text_datum(last_active_kid()), last_seen, values, nulls,
@@ -232,7 +232,7 @@ void lock_signing_keys() {
     statement.run({});
 }
 
-std::optional<SigningKeyRow> find_signing_key(Snapshot snapshot, std::string_view kid) {
+std::optional<SigningKeyRow> find_signing_key(RowSnapshot& snapshot, std::string_view kid) {
     std::array<Datum, column_count> values{};
     std::array<bool, column_count> nulls{};
     if (table.find(snapshot, pg::text_datum(kid), last_seen, values, nulls) == Table::Found::nothing) {
@@ -242,7 +242,7 @@ std::optional<SigningKeyRow> find_signing_key(Snapshot snapshot, std::string_vie
 }
 
 bool lock_signing_key(std::string_view kid) {
-    const TransactionSnapshot snapshot;
+    TransactionSnapshot snapshot;
     std::array<Datum, 1> value{};
     std::array<bool, 1> null{};
     return table.lock_key_share(snapshot, pg::text_datum(kid), last_seen, value, null);
@@ -250,7 +250,7 @@ bool lock_signing_key(std::string_view kid) {
 
 std::optional<bool> active_key_is_under(const core::MasterKeys& keys) {
     if (!last_active_kid().empty()) {
-        const LatestSnapshot snapshot;
+        LatestSnapshot snapshot;
         const auto row = find_signing_key(snapshot, last_active_kid());
         if (row && row->state == SigningKeyState::active) {
             return std::ranges::equal(row->master_key_fingerprint, keys.fingerprint);

@@ -3,6 +3,7 @@
 #include "core/jws.h"
 #include "core/token_hash.h"
 #include "pg/guard.h"
+#include "store/snapshot.h"
 
 namespace apikey::store {
 
@@ -18,7 +19,7 @@ struct SigningKeyRow {
     core::ByteView master_key_fingerprint;
 };
 
-std::optional<SigningKeyRow> find_signing_key(Snapshot snapshot, std::string_view kid);
+std::optional<SigningKeyRow> find_signing_key(RowSnapshot& snapshot, std::string_view kid);
 
 /** Locks the signing key FOR KEY SHARE until the end of the transaction, which sees it with its own snapshot:
  * nobody retires or deletes it. False when there is none of this name. */

@@ -76,16 +76,8 @@ for (@order)
 	$script .= $disturbances[ rand(@disturbances) ] . ";\n" if rand() < 0.5;
 }
 value($node, "BEGIN;\n${plan}COMMIT");
+create_told($node);
 value($node, <<SQL);
-CREATE FUNCTION told(n integer) RETURNS boolean LANGUAGE plpgsql AS \$\$
-BEGIN
-    IF pg_try_advisory_lock_shared(n) THEN
-        PERFORM pg_advisory_unlock_shared(n);
-        RETURN false;
-    END IF;
-    RETURN true;
-END
-\$\$;
 CREATE PROCEDURE watch(reader integer) LANGUAGE plpgsql AS \$\$
 DECLARE
     tokens CONSTANT text[] := (SELECT array_agg(token ORDER BY n) FROM plan);

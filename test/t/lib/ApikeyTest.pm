@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(new_cluster new_standby session run_sql value rows row failure sqlstate literal arguments issue refresh verdict code
-  await_code code_and_source metric write_file mode_of);
+  await_code code_and_source create_told metric write_file mode_of);
 
 # A running cluster, reached through its unix socket only, where database postgres has the extension.
 #   preload => 0      not in shared_preload_libraries
@@ -101,6 +101,25 @@ sub code_and_source
 	my $code = code($where, $token, %options);
 	push @hits, metric($where, 'apikey_proof_cache_hits_total', %at);
 	return $code . ($hits[1] > $hits[0] ? ' remembered' : ' proven');
+}
+
+# The SQL function told(n): does a session hold the advisory lock n? Taking it is no transaction and makes nobody read anything again,
+# so that a writer can say with it that a change is committed.
+sub create_told
+{
+	my ($where) = @_;
+	value($where, <<~'SQL');
+	CREATE FUNCTION told(n integer) RETURNS boolean LANGUAGE plpgsql AS $$
+	BEGIN
+	    IF pg_try_advisory_lock_shared(n) THEN
+	        PERFORM pg_advisory_unlock_shared(n);
+	        RETURN false;
+	    END IF;
+	    RETURN true;
+	END
+	$$
+	SQL
+	return;
 }
 
 # A metric that has no labels.
