@@ -65,10 +65,10 @@ CREATE FUNCTION apikey.uuid_v7() RETURNS uuid
     AS 'MODULE_PATHNAME', 'apikey_uuid_v7';
 COMMENT ON FUNCTION apikey.uuid_v7() IS 'A time-ordered UUID, version 7 of RFC 9562, from the clock and the strong random source';
 
-CREATE FUNCTION apikey.outer_user() RETURNS name
+CREATE FUNCTION apikey.acting_user() RETURNS name
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED COST 5
-    AS 'MODULE_PATHNAME', 'apikey_outer_user';
-COMMENT ON FUNCTION apikey.outer_user() IS 'The role that SET ROLE chose, outside every SECURITY DEFINER function: who acts, for the audit trail';
+    AS 'MODULE_PATHNAME', 'apikey_acting_user';
+COMMENT ON FUNCTION apikey.acting_user() IS 'Whose privileges were used, for the audit trail: the caller of the function of this extension that runs, else the role that SET ROLE chose. An error (42501) in a security-restricted operation';
 
 CREATE FUNCTION apikey.jwk(algorithm text, public_key bytea, kid text) RETURNS jsonb
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 50

@@ -10,7 +10,7 @@ CREATE TABLE apikey.audit_event (
     owner text,
     code text,
     actor name NOT NULL DEFAULT session_user,
-    actor_role name NOT NULL DEFAULT apikey.outer_user(),
+    actor_role name NOT NULL DEFAULT apikey.acting_user(),
     client inet DEFAULT inet_client_addr(),
     detail jsonb NOT NULL DEFAULT '{}'
 ) PARTITION BY RANGE (at);
@@ -21,7 +21,7 @@ COMMENT ON COLUMN apikey.audit_event.code IS 'For denied: the verdict''s code; f
 COMMENT ON COLUMN apikey.audit_event.key_id IS 'For denied: the key that the token names, which NOT_FOUND and SIGNATURE_INVALID say it has not proven';
 COMMENT ON COLUMN apikey.audit_event.detail IS 'What else there is to know, by event';
 COMMENT ON COLUMN apikey.audit_event.actor IS 'session_user: who logged in';
-COMMENT ON COLUMN apikey.audit_event.actor_role IS 'The role that SET ROLE chose; the same as actor without SET ROLE';
+COMMENT ON COLUMN apikey.audit_event.actor_role IS 'Whose privileges were used: the role that SET ROLE chose, or the owner of a SECURITY DEFINER function that made the call; else the same as actor';
 COMMENT ON COLUMN apikey.audit_event.client IS 'Address of the database client, NULL on a unix socket; for denied: of the API''s client, as the caller named it';
 
 CREATE TABLE apikey.audit_event_default PARTITION OF apikey.audit_event DEFAULT;

@@ -26,7 +26,7 @@ BEGIN
 END
 $$;
 GRANT EXECUTE ON FUNCTION apikey.is_role_name(text), apikey.is_grant_list(text[]), apikey.is_environment(text), apikey.is_label(text),
-    apikey.is_revocation_reason(text), apikey.uuid_v7(), apikey.outer_user() TO PUBLIC;
+    apikey.is_revocation_reason(text), apikey.uuid_v7(), apikey.acting_user() TO PUBLIC;
 
 -- Everything that only this database knows goes into dumps. The parent of the audit partitions holds no rows itself.
 SELECT pg_catalog.pg_extension_config_dump('apikey.role', '');

@@ -52,8 +52,9 @@ PG_ENTRY(apikey_uuid_v7) {
     return pg::uuid_datum(core::uuid_v7(pg::now(), random));
 }
 
-PG_ENTRY(apikey_outer_user) {
-    return pg::user_name(GetOuterUserId());
+PG_ENTRY(apikey_acting_user) {
+    pg::refuse_in_restricted_operation("write to the audit trail");
+    return pg::user_name(pg::acting_user_outside());
 }
 
 PG_ENTRY(apikey_jwk) {

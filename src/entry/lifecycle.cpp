@@ -5,12 +5,14 @@
 #include "flow/signing.h"
 #include "pg/boundary.h"
 #include "pg/datum.h"
+#include "pg/owner_scope.h"
 
 namespace apikey::entry {
 namespace {
 
-/** 25006 before anything else is looked at, with the function's name in the message. */
+/** 25006 and 42501 before anything else is looked at, with the function's name in the message. */
 void require_writable(const char* function) {
+    pg::refuse_in_restricted_operation((std::string("execute ") + function).c_str());
     pg::call([&] {
         PreventCommandIfReadOnly(function);
         PreventCommandDuringRecovery(function);

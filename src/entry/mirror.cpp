@@ -2,6 +2,7 @@
 #include "core/mirror_layout.h"
 #include "pg/boundary.h"
 #include "pg/datum.h"
+#include "pg/owner_scope.h"
 #include "pg/settings.h"
 #include "shm/mirror.h"
 #include "shm/workers.h"
@@ -80,12 +81,14 @@ PG_ENTRY(apikey_wait_mirrored) {
 }
 
 PG_ENTRY(apikey_mirror_resync) {
+    pg::refuse_in_restricted_operation("execute apikey.mirror_resync()");
     entry::require_mirror("apikey.mirror_resync()");
     shm::request_resync();
     PG_RETURN_VOID();
 }
 
 PG_ENTRY(apikey_mirror_takeover) {
+    pg::refuse_in_restricted_operation("execute apikey.mirror_takeover()");
     entry::require_mirror("apikey.mirror_takeover()");
     shm::request_takeover();
     PG_RETURN_VOID();

@@ -5,6 +5,23 @@
 namespace apikey::pg {
 
 /**
+ * Error (42501) inside a security-restricted operation, where `what` (as in "execute apikey.issue()") must
+ * not happen: there ANALYZE, autovacuum, CREATE INDEX and the like run code of a table's owner, while the
+ * session is somebody else's.
+ */
+void refuse_in_restricted_operation(const char* what);
+
+/**
+ * Whose privileges the call of this library has used: who called the outermost function that switched to the
+ * owner (OwnerScope), or else the current user, which inside a SECURITY DEFINER function is its owner.
+ */
+Oid acting_user();
+
+/** The same for code that itself runs as the owner of the tables (triggers in SQL): where no OwnerScope knows
+ * better, the user outside every SECURITY DEFINER function. */
+Oid acting_user_outside();
+
+/**
  * Runs what follows as `owner`, with search_path pinned to pg_catalog, pg_temp, until the end of the scope.
  *
  * The functions that write are SECURITY INVOKER and switch here instead of being SECURITY DEFINER, because a
@@ -26,6 +43,7 @@ class OwnerScope {
     Oid caller() const noexcept { return caller_; }
 
   private:
+    bool outermost_ = false;
     Oid caller_ = InvalidOid;
     int security_context_ = 0;
     int settings_level_ = 0;  ///< 0: it was all like that already

@@ -1,3 +1,4 @@
+#include "pg/owner_scope.h"
 #include "shm/area.h"
 
 namespace apikey::shm {
@@ -41,7 +42,7 @@ void record_denial(Operation operation, core::Code code, const std::optional<cor
     }
     event.at = GetCurrentTimestamp();
     event.session_user = GetSessionUserId();
-    event.outer_user = GetOuterUserId();
+    event.outer_user = pg::acting_user();
     record(event);
 }
 

@@ -45,7 +45,7 @@ struct Event {
     std::int32_t generation;
     TimestampTz at;
     Oid session_user;
-    Oid outer_user;  ///< as apikey.outer_user()
+    Oid outer_user;  ///< as pg::acting_user()
     core::Network client;
     UseCounts uses;  ///< of kind uses
 };

@@ -2,6 +2,7 @@
 
 #include "core/uuid.h"
 #include "pg/datum.h"
+#include "pg/owner_scope.h"
 #include "pg/spi.h"
 #include "store/row_writer.h"
 
@@ -51,7 +52,7 @@ void add_circumstances(std::span<Datum> values, std::span<bool> nulls) {
     values[c_event_id] = pg::uuid_datum(core::uuid_v7(pg::instant(now), random));
     values[c_at] = TimestampTzGetDatum(now);
     values[c_actor] = pg::user_name(GetSessionUserId());
-    values[c_actor_role] = pg::user_name(GetOuterUserId());
+    values[c_actor_role] = pg::user_name(pg::acting_user());
     pg::call([&] {
         LOCAL_FCINFO(nothing, 0);
         InitFunctionCallInfoData(*nothing, nullptr, 0, InvalidOid, nullptr, nullptr);
@@ -63,6 +64,7 @@ void add_circumstances(std::span<Datum> values, std::span<bool> nulls) {
 }  // namespace
 
 void write_audit_event(const KeyEvent& event) {
+    pg::refuse_in_restricted_operation("write to the audit trail");
     std::array<Datum, column_count> values{};
     std::array<bool, column_count> nulls{};
     add_circumstances(values, nulls);

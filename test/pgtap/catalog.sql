@@ -58,8 +58,8 @@ SELECT is_empty($$
 SELECT set_eq($$
     SELECT f.oid::regprocedure::text FROM member_function f, aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
      WHERE a.grantee = 0$$,
-    ARRAY['apikey.is_environment(text)', 'apikey.is_grant_list(text[])', 'apikey.is_label(text)', 'apikey.is_revocation_reason(text)',
-          'apikey.is_role_name(text)', 'apikey.outer_user()', 'apikey.uuid_v7()'], 'PUBLIC may execute the harmless helpers only');
+    ARRAY['apikey.acting_user()', 'apikey.is_environment(text)', 'apikey.is_grant_list(text[])', 'apikey.is_label(text)', 'apikey.is_revocation_reason(text)',
+          'apikey.is_role_name(text)', 'apikey.uuid_v7()'], 'PUBLIC may execute the harmless helpers only');
 SELECT is_empty($$
     SELECT r.relname, a.privilege_type FROM member_relation r, aclexplode(coalesce(r.relacl, acldefault('r', r.relowner))) a WHERE a.grantee = 0
     UNION ALL

@@ -4,7 +4,7 @@
 BEGIN;
 SET LOCAL search_path TO public, pg_catalog, pg_temp;
 SET LOCAL client_min_messages = warning;
-SELECT plan(29);
+SELECT plan(47);
 
 CREATE ROLE ak_issuer;
 CREATE ROLE ak_application;
@@ -39,20 +39,61 @@ CREATE OR REPLACE FUNCTION trap.sprung(n integer) RETURNS integer LANGUAGE plpgs
 RESET SESSION AUTHORIZATION;
 
 CREATE TEMP VIEW trapped AS SELECT count(*) AS keys FROM apikey.key WHERE owner = 'trap';
-SELECT lives_ok('ANALYZE trap.indexed', 'ANALYZE runs an index expression of the table''s owner');
-SELECT cmp_ok((SELECT keys FROM trapped), '>', 0::bigint, 'the trap has been sprung, and gave what its owner may have');
-SELECT lives_ok('REINDEX TABLE trap.indexed', 'so does REINDEX');
-SELECT lives_ok('REFRESH MATERIALIZED VIEW trap.view', 'REFRESH MATERIALIZED VIEW runs the owner''s query');
 SELECT lives_ok('DELETE FROM trap.bait WHERE id = 1', 'a cascading DELETE runs triggers as the owner of the other table');
 SELECT lives_ok('SELECT trap.definer()', 'a SECURITY DEFINER function runs as its owner');
-SELECT cmp_ok((SELECT keys FROM trapped), '>=', 6::bigint, 'each has been a way to issue()');
+SELECT cmp_ok((SELECT keys FROM trapped), '>=', 2::bigint, 'each has been a way to issue(), for what its owner may have');
+SELECT set_eq('SELECT DISTINCT event, actor::text, actor_role::text FROM apikey.audit_event WHERE owner = ''trap''',
+    format('VALUES (%L, %L, %L)', 'issued', session_user, 'ak_issuer'), 'the audit trail has the user whose privileges were used beside the session''s');
 UPDATE trap.wish SET role = 'admin';
-SELECT throws_ok('ANALYZE trap.indexed', '42501', 'permission denied to issue keys of role "admin"', 'ANALYZE by a superuser mints no admin key');
-SELECT throws_ok('REINDEX TABLE trap.indexed', '42501', 'permission denied to issue keys of role "admin"', 'nor does REINDEX');
-SELECT throws_ok('REFRESH MATERIALIZED VIEW trap.view', '42501', 'permission denied to issue keys of role "admin"', 'nor REFRESH MATERIALIZED VIEW');
-SELECT throws_ok('DELETE FROM trap.bait WHERE id = 2', '42501', 'permission denied to issue keys of role "admin"', 'nor a cascading DELETE');
-SELECT throws_ok('SELECT trap.definer()', '42501', 'permission denied to issue keys of role "admin"', 'nor a SECURITY DEFINER function');
+SELECT throws_ok('DELETE FROM trap.bait WHERE id = 2', '42501', 'permission denied to issue keys of role "admin"', 'a cascading DELETE by a superuser mints no admin key');
+SELECT throws_ok('SELECT trap.definer()', '42501', 'permission denied to issue keys of role "admin"', 'nor does a SECURITY DEFINER function');
 SELECT is_empty('SELECT FROM apikey.key WHERE owner = ''trap'' AND role <> ''basic''', 'there is no such key');
+
+-- In a security-restricted operation nothing is written at all: the session is not that of the user whose privileges are used.
+UPDATE trap.wish SET role = 'basic';
+SELECT throws_ok(command, '42501', 'cannot execute apikey.issue() within security-restricted operation', command || ' issues nothing')
+  FROM unnest(ARRAY['ANALYZE trap.indexed', 'REINDEX TABLE trap.indexed', 'CLUSTER trap.indexed USING indexed_sprung',
+                    'CREATE INDEX ON trap.indexed (trap.sprung(n))', 'REFRESH MATERIALIZED VIEW trap.view']) command;
+CREATE TABLE trap.victim AS SELECT i.key_id, i.token FROM apikey.issue('victim') i;
+CREATE TABLE trap.statement (statement text);
+GRANT SELECT ON trap.victim, trap.statement TO ak_admin;
+GRANT ALL ON SCHEMA trap TO ak_admin;
+INSERT INTO trap.statement VALUES ('SELECT 1');
+SET LOCAL SESSION AUTHORIZATION ak_admin;
+CREATE TABLE trap.admins (n integer);
+INSERT INTO trap.admins VALUES (1), (2);
+CREATE FUNCTION trap.execute() RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN EXECUTE (SELECT s.statement FROM trap.statement s); END $$;
+CREATE FUNCTION trap.execute(n integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$
+    BEGIN PERFORM trap.execute(); RETURN n; END $$;
+CREATE INDEX ON trap.admins (trap.execute(n));
+RESET SESSION AUTHORIZATION;
+CREATE FUNCTION pg_temp.refused(statement text, action text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE trap.statement s SET statement = refused.statement;
+    RETURN throws_ok('ANALYZE trap.admins', '42501', format('cannot %s within security-restricted operation', action), 'ANALYZE does not ' || statement);
+END $$;
+SELECT pg_temp.refused(s.statement, s.action)
+  FROM (VALUES ('SELECT apikey.revoke(v.key_id) FROM trap.victim v', 'execute apikey.revoke()'),
+               ('SELECT apikey.revoke(v.token) FROM trap.victim v', 'execute apikey.revoke()'),
+               ('SELECT apikey.revoke_token(v.token) FROM trap.victim v', 'execute apikey.revoke_token()'),
+               ('SELECT apikey.revoke_owner(''victim'')', 'execute apikey.revoke_owner()'),
+               ('SELECT apikey.refresh(v.token) FROM trap.victim v', 'execute apikey.refresh()'),
+               ('SELECT apikey.disable(v.key_id) FROM trap.victim v', 'execute apikey.disable()'),
+               ('SELECT apikey.enable(v.key_id) FROM trap.victim v', 'execute apikey.enable()'),
+               ('SELECT apikey.rotate_signing_key()', 'execute apikey.rotate_signing_key()'),
+               ('SELECT apikey.stage_signing_key()', 'execute apikey.stage_signing_key()'),
+               ('SELECT apikey.adopt_master_key()', 'execute apikey.adopt_master_key()'),
+               ('SELECT apikey.mirror_resync()', 'execute apikey.mirror_resync()'),
+               ('SELECT apikey.mirror_takeover()', 'execute apikey.mirror_takeover()'),
+               ('SELECT apikey.grant_access(''ak_login'', ''admin'')', 'write to the audit trail'),
+               ('SELECT apikey.revoke_access(''ak_issuer'')', 'write to the audit trail'),
+               ('UPDATE apikey.key SET name = ''trap''', 'write to the audit trail'),
+               ('UPDATE apikey.role SET description = ''trap''', 'write to the audit trail')) s(statement, action);
+SELECT pg_temp.refused('DELETE FROM apikey.key', 'write to the audit trail');
+UPDATE trap.statement SET statement = 'SELECT apikey.validate(v.token) FROM trap.victim v';
+SELECT lives_ok('ANALYZE trap.admins', 'a validation writes nothing and goes on');
+SELECT is((apikey.validate(token)).code, 'VALID', 'the victim is as it was') FROM trap.victim;
 
 -- EXECUTE is checked against the same caller.
 CREATE TEMP TABLE victim AS SELECT i.key_id, i.token FROM apikey.issue('victim') i;

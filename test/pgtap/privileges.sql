@@ -24,7 +24,7 @@ INSERT INTO expected_function VALUES
     ('apikey.is_label(text)',                             'x x x x x'),
     ('apikey.is_revocation_reason(text)',                 'x x x x x'),
     ('apikey.is_role_name(text)',                         'x x x x x'),
-    ('apikey.outer_user()',                               'x x x x x'),
+    ('apikey.acting_user()',                              'x x x x x'),
     ('apikey.uuid_v7()',                                  'x x x x x'),
     -- Validation, and what the holder of a token may do with it.
     ('apikey.validate(text,text,inet,integer)',           '- x x - x'),

@@ -55,7 +55,7 @@ is(value($node, "SELECT count(*) FROM pg_class c WHERE relnamespace = 'apikey'::
 	  . " AND (has_table_privilege('mallory', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE'))"), '0', 'default privileges open no table');
 is(value($node, "SELECT string_agg(p.proname, ' ' ORDER BY p.proname) FROM pg_proc p WHERE pronamespace = 'apikey'::regnamespace"
 	  . " AND has_function_privilege('mallory', p.oid, 'EXECUTE')"),
-	'is_environment is_grant_list is_label is_revocation_reason is_role_name outer_user uuid_v7', 'and no function but the harmless ones');
+	'acting_user is_environment is_grant_list is_label is_revocation_reason is_role_name uuid_v7', 'and no function but the harmless ones');
 is(value($node, "SELECT has_schema_privilege('mallory', 'apikey', 'USAGE, CREATE')"), 'f', 'and not the schema');
 value($node, 'DROP EXTENSION apikey; DROP SCHEMA IF EXISTS apikey');
 value($node, "ALTER DEFAULT PRIVILEGES REVOKE ALL ON $_ FROM mallory, PUBLIC") for qw(TABLES SCHEMAS);

@@ -42,7 +42,7 @@ $hostile .= "CREATE TABLE public.$_ (wrong pg_catalog.int4);\n"
   for qw(role key signing_key revocation audit_event audit_event_default keys pg_roles pg_namespace pg_extension pg_class);
 $hostile .= "CREATE FUNCTION public.$_ RETURNS pg_catalog.bool LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''hijacked''; END';\n"
   for ('is_label(pg_catalog.text)', 'is_role_name(pg_catalog.text)', 'is_grant_list(pg_catalog.text[])', 'is_environment(pg_catalog.text)',
-	'validate(pg_catalog.text)', 'uuid_v7()', 'outer_user()', 'force_sync_commit()', 'library_version()', 'access_privileges(pg_catalog.text)');
+	'validate(pg_catalog.text)', 'uuid_v7()', 'acting_user()', 'force_sync_commit()', 'library_version()', 'access_privileges(pg_catalog.text)');
 
 # A session in front of which all of that stands, and temporary tables.
 sub hostile_session
