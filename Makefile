@@ -124,8 +124,8 @@ $(OBJS:.o=.bc): %.bc: %.cpp build/flags
 
 -include $(OBJS:.o=.d) $(OBJS:.o=.bc.d)
 
-# The one object that knows the version, so that a new version does not recompile everything.
-VERSION_OBJ := $(filter %/library_version.o,$(OBJS))
+# The objects that know the version, so that a new version does not recompile everything.
+VERSION_OBJ := $(filter %/library_version.o %/entry/init.o,$(OBJS))
 $(VERSION_OBJ) $(VERSION_OBJ:.o=.bc): apikey.control
 $(VERSION_OBJ) $(VERSION_OBJ:.o=.bc): private override CPPFLAGS += -DAPIKEY_VERSION='"$(EXTVERSION)"'
 

@@ -1,13 +1,14 @@
 #include "pg/boundary.h"
 #include "pg/datum.h"
 #include "pg/library_version.h"
+#include "pg/module_magic.h"
 #include "pg/settings.h"
 #include "shm/area.h"
 #include "worker/database_commands.h"
 #include "worker/launcher.h"
 
 extern "C" {
-PG_MODULE_MAGIC;
+APIKEY_MODULE_MAGIC("apikey", APIKEY_VERSION);
 
 PGDLLEXPORT void _PG_init(void);
 }

@@ -1,6 +1,7 @@
 #include "worker/rate_exchange.h"
 
 #include "core/mirror_layout.h"
+#include "core/rate_names.h"
 #include "pg/settings.h"
 #include "redis/script.h"
 #include "shm/area.h"
@@ -15,10 +16,7 @@ constexpr std::int64_t node_memory_us = 60 * USECS_PER_SEC;
 constexpr std::int64_t clock_memory_us = 30 * USECS_PER_SEC;
 
 std::string this_node() {
-    std::array<char, 64> text;
-    const int length = snprintf(text.data(), text.size(), UINT64_FORMAT "-%u:%016" INT64_MODIFIER "x",
-                                GetSystemIdentifier(), MyDatabaseId, shm::area()->header->boot);
-    return {text.data(), static_cast<std::size_t>(length)};
+    return core::rate_field(GetSystemIdentifier(), MyDatabaseId, shm::area()->header->boot);
 }
 
 std::int64_t local_unix_us(TimestampTz at) {

@@ -9,9 +9,10 @@
 #include "core/error.h"
 #include "pg/boundary.h"
 #include "pg/datum.h"
+#include "pg/module_magic.h"
 
 extern "C" {
-PG_MODULE_MAGIC;
+APIKEY_MODULE_MAGIC("apikey_wall_test", nullptr);
 }
 
 using namespace apikey;

@@ -133,6 +133,14 @@ is(sqlstate($node, 'DROP DATABASE second'), '00000', 'DROP DATABASE');
 is(sqlstate($node, 'DROP DATABASE renamed'), '55006', 'DROP DATABASE waits for nobody');
 is(sqlstate($node, 'DROP DATABASE renamed WITH (FORCE)'), '00000', 'DROP DATABASE WITH (FORCE)');
 is(code($node, $kept{token}), 'VALID', 'and the rest goes on');
+
+# Since 18 a library says what it is.
+if ($node->pg_version >= 18)
+{
+	is( value($node, "SELECT module_name || ' ' || version FROM pg_get_loaded_modules() WHERE module_name = 'apikey'"),
+		'apikey ' . value($node, "SELECT default_version FROM pg_available_extensions WHERE name = 'apikey'"),
+		'pg_get_loaded_modules() shows the library and its version');
+}
 $_->quit for @sessions;
 
 done_testing();

@@ -21,7 +21,7 @@ my @collectors;
 if ($has_exporter)
 {
 	IPC::Run::run([ $exporter, '--help' ], '>', \my $help, '2>&1');
-	@collectors = $help =~ /^\s+--(?:\[no-\])?collector\.(\w+)/mg;
+	@collectors = $help =~ /^\s+--(?:\[no-\])?collector\.(\w+)(?=\s|$)/mg;
 }
 
 # Not in database postgres: whatever works there in the background would change what is counted.
