@@ -1,6 +1,8 @@
 #include <bit>
 #include <cstring>
 
+#include "core/counted_network.h"
+#include "core/rate_names.h"
 #include "pg/datum.h"
 #include "pg/settings.h"
 #include "shm/area.h"
@@ -219,10 +221,9 @@ Subject address_subject(const std::optional<core::Network>& client, const core::
     std::array<std::uint8_t, 17> identity{};
     std::size_t size = 1;
     if (client) {
-        const core::Network network = core::unmapped(*client);
-        const bool ipv4 = network.family == core::Network::Family::ipv4;
+        const core::Network network = core::counted_network(*client);
         identity[0] = static_cast<std::uint8_t>(network.family);
-        const std::size_t significant = ipv4 ? 4 : 8;  // one subscriber mostly has a whole IPv6 /64
+        const std::size_t significant = network.prefix_length / 8U;
         std::copy_n(network.address.begin(), significant, identity.begin() + 1);
         size += significant;
     }
@@ -372,10 +373,7 @@ std::string rate_subject_text(const Subject& subject) {
         memcpy(key_id.bytes.data(), subject.id.data(), key_id.bytes.size());
         return core::to_string(key_id);
     }
-    std::array<char, 40> text;
-    const int length = snprintf(text.data(), text.size(), "ip-%016" INT64_MODIFIER "x%016" INT64_MODIFIER "x",
-                                subject.id[0], subject.id[1]);
-    return {text.data(), static_cast<std::size_t>(length)};
+    return core::rate_address_subject(subject.id[0], subject.id[1]);
 }
 
 void give_back(const UseCounts& uses) {

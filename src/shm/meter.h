@@ -28,8 +28,8 @@ struct Subject {
 };
 
 Subject key_subject(const core::Uuid& key_id);
-/** A keyed hash of the address: IPv6 counts by /64; without an address all share one. With `shared_key` it is
- * the same on all servers that have that key, else on this one only, until it ends. Needs shared memory. */
+/** A keyed hash of what counted_network() makes of it; without an address all share one. With `shared_key` it
+ * is the same on all servers that have that key, else here only, until it ends. Needs shared memory. */
 Subject address_subject(const std::optional<core::Network>& client, const core::SipHashKey* shared_key);
 
 /**

@@ -210,6 +210,9 @@ SELECT pg_temp.attempt('SELECT apikey.require(NULL, NULL, ''192.0.2.1'')'), apik
 SELECT code, retry_after, detail FROM apikey.validate(NULL, NULL, '192.0.2.2', 4);
 -- IPv4 by the address, whatever its netmask, and mapped into IPv6 or not.
 SELECT pg_temp.anonymous(c) FROM unnest('{192.0.2.2,192.0.2.2/24,::ffff:192.0.2.2,192.0.2.3,192.0.2.2}'::inet[]) WITH ORDINALITY u (c, n) ORDER BY n;
+-- Likewise what embeds an IPv4 address: each of these is the 192.0.2.9 of another way to translate or to tunnel.
+SELECT pg_temp.anonymous(c) FROM unnest('{64:ff9b::192.0.2.9,64:ff9b:1::192.0.2.9,2002:c000:209:7::1,2001:0:4136:e378:8000:63bf:3fff:fdf6,192.0.2.9}'::inet[]) WITH ORDINALITY u (c, n) ORDER BY n;
+SELECT pg_temp.anonymous(c) FROM unnest('{64:ff9b::192.0.2.10,64:ff9b:1::192.0.2.11,2002:c000:20c:7::1,2001:0:4136:e378:8000:63bf:3fff:fdf2}'::inet[]) WITH ORDINALITY u (c, n) ORDER BY n;
 -- IPv6 by the /64.
 SELECT pg_temp.anonymous(c) FROM unnest('{2001:db8::1,2001:db8::ffff:ffff:ffff:ffff,2001:db8:0:1::1,2001:db8::1/32,2001:db8::2}'::inet[]) WITH ORDINALITY u (c, n) ORDER BY n;
 -- All that give no address share one bucket, which is none of the others: not 0.0.0.0, not ::.
