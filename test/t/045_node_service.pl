@@ -40,7 +40,7 @@ local $ENV{AK_NAMESPACE} = 'end-to-end';
 local $ENV{AK_TEST_REDIS_PID} = $redis->pid;
 
 # Each test of a file counts as one here. The last one kills that Redis.
-for my $name (qw(parts service rate faults client postgres end_to_end))
+for my $name (qw(parts alone service rate faults client postgres end_to_end))
 {
 	my $timeout = IPC::Run::timeout(2 * $PostgreSQL::Test::Utils::timeout_default);
 	my ($output, $errors) = ('', '');

@@ -17,7 +17,8 @@ const { server, mirror, close } = createService({ config, routes, log });
 
 // A moment for Redis; without it PostgreSQL answers.
 await mirror.becomesUsable(1000);
-server.listen(config.listen.port, config.listen.host, () => log('listening', server.address()));
+const state = await mirror.state(config.maxStalenessMs);
+server.listen(config.listen.port, config.listen.host, () => log('listening', { ...server.address(), mirror: state }));
 
 // No new connections, the requests that are under way are answered, then the connections behind are closed.
 let isStopping = false;

@@ -2,6 +2,7 @@
 #
 #   my $service = NodeService->start(AK_NAMESPACE => 'shop', ...);     its settings, as the README of the example has them
 #   $service->ask($token);                                             1: let through; 0: not, for the sake of a limit; undef: 503
+#   $service->log_lines;                                               what it has logged, a hash each
 package NodeService;
 
 use strict;
@@ -28,7 +29,7 @@ sub start
 	my $log = PostgreSQL::Test::Utils::tempdir() . '/service.log';
 	local %ENV = (%ENV, AK_LISTEN => '127.0.0.1:0', %settings);
 	my $process = IPC::Run::start([ 'node', "$example/service.mjs" ], '<', \undef, '>', $log, '2>', "$log.errors");
-	my $self = bless { process => $process, http => HTTP::Tiny->new(timeout => 60) }, $class;
+	my $self = bless { log => $log, process => $process, http => HTTP::Tiny->new(timeout => 60) }, $class;
 	push @running, $process;
 	wait_until(
 		sub {
@@ -48,6 +49,12 @@ sub ask
 	my %meaning = (200 => 1, 429 => 0, 503 => undef);
 	die "$response->{status}: $response->{content}" unless exists $meaning{ $response->{status} };
 	return $meaning{ $response->{status} };
+}
+
+sub log_lines
+{
+	my ($self) = @_;
+	return map { JSON::PP::decode_json($_) } slurp_file($self->{log}) =~ /^(\{.*\})$/mg;
 }
 
 sub stop

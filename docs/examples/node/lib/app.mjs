@@ -1,9 +1,10 @@
 // The HTTP side: routes, the token from the request, the answer, one log line. What a route does comes from service.mjs.
 
 import http from 'node:http';
+import { isIP } from 'node:net';
 
 import { mistake, problem, rateHeaders } from './answers.mjs';
-import { describe } from './log.mjs';
+import { describe, reason } from './log.mjs';
 
 /** null: there is none. A header that is no bearer token is an empty one, which nothing accepts. */
 export function bearerToken(authorization) {
@@ -13,11 +14,26 @@ export function bearerToken(authorization) {
     return /^Bearer +([\x21-\x7e]+) *$/i.exec(authorization)?.[1] ?? '';
 }
 
-/** The client's address. hops: how many proxies of our own are in front; what others put into the header counts for nothing. */
+/**
+ * An address as PostgreSQL takes it, or null. Proxies write more than addresses: a port behind it, brackets or quotes around it, the
+ * zone of a link-local one; and `unknown`, or a name of their own (RFC 7239 section 6), where they tell none.
+ */
+export function readAddress(text) {
+    const [, quoted] = /^"(.*)"$/.exec(text.trim()) ?? [];
+    const node = quoted ?? text.trim();
+    const [, bracketed] = /^\[(.*)\](?::[^:]*)?$/.exec(node) ?? [];
+    const [, beforePort] = /^([0-9.]+):[^:]*$/.exec(node) ?? [];
+    const address = (bracketed ?? beforePort ?? node).replace(/%.*$/, '').replace(/^::ffff:(?=[0-9.]+$)/i, '');
+    return isIP(address) === 0 ? null : address;
+}
+
+/**
+ * The client's address, or null where nobody tells it. hops: how many proxies of our own are in front; what others put into the
+ * header counts for nothing.
+ */
 export function clientAddress(request, hops) {
-    const forwarded = (request.headers['x-forwarded-for'] ?? '').split(',').map((address) => address.trim());
-    const address = hops > 0 ? (forwarded.at(-hops) ?? '') : (request.socket.remoteAddress ?? '');
-    return address.replace(/^::ffff:(?=[0-9.]+$)/, '') || null;
+    const forwarded = (request.headers['x-forwarded-for'] ?? '').split(',');
+    return readAddress((hops > 0 ? forwarded.at(-hops) : request.socket.remoteAddress) ?? '');
 }
 
 function write(response, { status, headers = {}, body }) {
@@ -70,7 +86,7 @@ export function createApp({ decider, postgres, health, routes, forwardedHops = 0
         try {
             result = await postgres.refresh(token);
         } catch (error) {
-            log('postgres_unavailable', { error: error.code ?? error.name });
+            log('postgres_unavailable', reason(error));
             result = { denied: 'UNAVAILABLE', status: 503 };
         }
         if (result.denied !== undefined) {

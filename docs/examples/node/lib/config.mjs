@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { fileURLToPath } from 'node:url';
 
 const wholeNumber = (text) => (/^[0-9]{1,15}$/.test(text) ? Number(text) : undefined);
 const positive = (text) => wholeNumber(text) || undefined;
@@ -38,8 +39,8 @@ export function redisEndpoint(text) {
 }
 
 function endpointToListen(text) {
-    const [, host, port] = /^(?:(.*):)?([0-9]{1,5})$/.exec(text) ?? [];
-    return port === undefined ? undefined : { host: host ?? '127.0.0.1', port: Number(port) };
+    const [, bracketed, plain, port] = /^(?:(?:\[(.*)\]|(.*)):)?([0-9]{1,5})$/.exec(text) ?? [];
+    return port === undefined || Number(port) > 65_535 ? undefined : { host: bracketed ?? plain ?? '127.0.0.1', port: Number(port) };
 }
 
 // What a setting is read with, and its default; no default: it must be given.
@@ -64,7 +65,7 @@ const settings = {
     postgresWaiting: ['AK_PG_WAITING', wholeNumber, '64'],
     postgresTimeoutMs: ['AK_PG_TIMEOUT_MS', positive, '1000'],
     shutdownMs: ['AK_SHUTDOWN_MS', positive, '10000'],
-    luaDirectory: ['AK_LUA_DIR', (text) => text, new URL('../../../../src/lua/', import.meta.url).pathname],
+    luaDirectory: ['AK_LUA_DIR', (text) => text, fileURLToPath(new URL('../lua/', import.meta.url))],
 };
 
 export function readConfig(environment = process.env) {

@@ -5,7 +5,7 @@
 // A decision: {code, status, principal, keyId, missing, rate, retryAfterMs, refreshDue, by: 'node' | 'postgres', why}. status 200 is
 // the only one that lets a request through.
 
-import { describe } from './log.mjs';
+import { describe, reason } from './log.mjs';
 import { isAllowed } from './permission.mjs';
 import { Undecided } from './undecided.mjs';
 
@@ -118,8 +118,7 @@ export class Decider {
                 ? decision('FORBIDDEN', { keyId: verdict.keyId })
                 : verdict;
         } catch (error) {
-            // PostgreSQL's errors quote no token, but what is not logged needs no such promise.
-            this.#log('postgres_unavailable', { error: error.code ?? error.name });
+            this.#log('postgres_unavailable', reason(error));
             return decision('UNAVAILABLE');
         }
     }

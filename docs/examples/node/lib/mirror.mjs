@@ -8,6 +8,7 @@ import { join } from 'node:path';
 
 import { Redis } from 'ioredis';
 
+import { reason } from './log.mjs';
 import { isGrantList } from './permission.mjs';
 import { Undecided } from './undecided.mjs';
 
@@ -84,7 +85,7 @@ export class Mirror {
         let quiet = false;
         this.#redis.on('error', (error) => {
             if (!quiet) {
-                log('redis_error', { error: error.code ?? error.name });
+                log('redis_error', reason(error));
             }
             quiet = true;
         });
@@ -121,6 +122,19 @@ export class Mirror {
             return false;
         }
         throw new Undecided(verdict === 'unknown' && /^[a-z_]{1,32}$/.test(why) ? `mirror_${why}` : 'mirror_reply');
+    }
+
+    /**
+     * What the mirror is good for: 'ok', or why nothing can be decided with it. Of one bucket, which all of them are like but in the
+     * moments in which the mirror is being filled. no_meta: nothing was ever written to this namespace.
+     */
+    async state(maxStalenessMs) {
+        try {
+            await this.isGood('00000000-0000-0000-0000-000000000000', 1, maxStalenessMs);
+            return 'ok';
+        } catch (error) {
+            return (error.why ?? 'failure').replace(/^mirror_/, '');
+        }
     }
 
     /** {grants, rate} of a role. */

@@ -3,13 +3,35 @@
 
 import pg from 'pg';
 
+import { reason } from './log.mjs';
+
 // Tokens are bind parameters, never text of a statement: so they are in no log of the server and in no pg_stat_activity.
-const validate = {
-    name: 'apikey_validate',
-    text: `SELECT v.*, extract(epoch FROM v.rate_reset)::float8 AS reset_s, extract(epoch FROM v.retry_after)::float8 AS retry_s
-             FROM apikey.validate($1, $2, $3, $4) v`,
-};
-const refresh = { name: 'apikey_refresh', text: 'SELECT * FROM apikey.refresh($1)' };
+const validate = `SELECT v.*, extract(epoch FROM v.rate_reset)::float8 AS reset_s, extract(epoch FROM v.retry_after)::float8 AS retry_s
+                    FROM apikey.validate($1, $2, $3, $4) v`;
+const refresh = 'SELECT * FROM apikey.refresh($1)';
+
+/**
+ * A statement that the server gives up in time, by itself: else those that wait for a lock would stay, each with its connection, when
+ * nobody waits for their answer any more. statement_timeout is neither a parameter of the connection nor set by a statement of its
+ * own: a pooler refuses the one, and has another server connection for the other. It goes with the statement, in the same round trip
+ * and the same implicit transaction, and ends with it. Nor is the statement prepared by name, which a pooler may not keep.
+ */
+class TimedQuery extends pg.Query {
+    #timeoutMs;
+
+    constructor(text, values, timeoutMs) {
+        super({ text, values, queryMode: 'extended' });
+        this.#timeoutMs = timeoutMs;
+    }
+
+    prepare(connection) {
+        connection.parse({ text: "SELECT pg_catalog.set_config('statement_timeout', $1, true)" });
+        connection.bind({ values: [String(this.#timeoutMs)] });
+        connection.describe({ type: 'P' });
+        connection.execute({});
+        super.prepare(connection);
+    }
+}
 
 const denials = new Set([401, 403, 429, 503]);
 const milliseconds = (seconds) => (seconds === null ? null : Math.ceil(seconds * 1000));
@@ -37,20 +59,21 @@ export function readVerdict(row) {
 export class Postgres {
     #pool;
     #waiting;
+    #timeoutMs;
 
     /** Where to connect to: libpq's environment variables. */
     constructor({ connections, waiting, timeoutMs, log = () => {}, ...where }) {
         this.#waiting = waiting;
+        this.#timeoutMs = timeoutMs;
         this.#pool = new pg.Pool({
             ...where,
             max: connections,
             connectionTimeoutMillis: timeoutMs,
             query_timeout: timeoutMs,
-            statement_timeout: timeoutMs,
             application_name: 'apikey-node',
         });
         // A connection that ends while nobody uses it: the pool opens another one.
-        this.#pool.on('error', (error) => log('postgres_error', { error: error.code ?? error.name }));
+        this.#pool.on('error', (error) => log('postgres_error', reason(error)));
     }
 
     /** The decision of PostgreSQL; rejects when it cannot be had. */
@@ -75,17 +98,19 @@ export class Postgres {
     }
 
     async isReachable() {
-        return this.#query({ text: 'SELECT 1' }, []).then(() => true, () => false);
+        return this.#query('SELECT 1').then(() => true, () => false);
     }
 
     close() {
         return this.#pool.end();
     }
 
-    #query(statement, values) {
+    /** The result of the statement. */
+    async #query(text, values = []) {
         if (this.#pool.waitingCount >= this.#waiting) {
-            return Promise.reject(new Error('too many requests wait for PostgreSQL'));
+            throw new Error('too many requests wait for PostgreSQL');
         }
-        return this.#pool.query({ ...statement, values });
+        const results = await this.#pool.query(new TimedQuery(text, values, this.#timeoutMs));
+        return results.at(-1);
     }
 }

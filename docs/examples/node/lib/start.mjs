@@ -34,11 +34,15 @@ export function createService({ config, routes, log, postgres = openPostgres(con
     const limiter = new Limiter({ mirror, node: config.node });
     const decider = new Decider({ tokens, mirror, limiter, postgres, config, log });
 
-    // Either of the two is enough to answer some requests.
+    // Either of the two is enough to answer some requests: but a Redis without a mirror, as under another namespace, answers none.
+    let told = 'ok';
     async function health() {
-        const redis = mirror.isUsable;
-        const reachable = await postgres.isReachable();
-        return { ok: redis || reachable, redis, postgres: reachable };
+        const [state, reachable] = await Promise.all([mirror.state(config.maxStalenessMs), postgres.isReachable()]);
+        if (state !== told) {
+            told = state;
+            log('mirror', { state, namespace: config.namespace });
+        }
+        return { ok: state === 'ok' || reachable, redis: mirror.isUsable, mirror: state, postgres: reachable };
     }
 
     return {

@@ -4,8 +4,10 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
+import { clientAddress, readAddress } from '../lib/app.mjs';
 import { readConfig } from '../lib/config.mjs';
 import { Jwks, readKeySet } from '../lib/jwks.mjs';
+import { reason } from '../lib/log.mjs';
 import { bucketOf, readRole } from '../lib/mirror.mjs';
 import { grants, isAllowed } from '../lib/permission.mjs';
 import { readVerdict } from '../lib/postgres.mjs';
@@ -163,12 +165,56 @@ test('a verdict lets through only when all of it says so', () => {
     assert.deepEqual([denied.status, denied.missing, denied.principal, denied.environment], [403, ['a:b'], null, 'live']);
 });
 
+test('an address is read as proxies write it, and what is none is nobody', () => {
+    const table = [
+        ['192.0.2.1', '192.0.2.1'], [' 192.0.2.1 ', '192.0.2.1'], ['192.0.2.1:49152', '192.0.2.1'], ['"192.0.2.1:49152"', '192.0.2.1'],
+        ['2001:db8::1', '2001:db8::1'], ['[2001:db8::1]', '2001:db8::1'], ['[2001:db8::1]:443', '2001:db8::1'], ['"[2001:db8::1]:443"', '2001:db8::1'],
+        ['fe80::1%eth0', 'fe80::1'], ['[fe80::1%25eth0]:443', 'fe80::1'], ['[fe80::1%eth0]:443', 'fe80::1'],
+        ['::ffff:192.0.2.1', '192.0.2.1'], ['::FFFF:192.0.2.1', '192.0.2.1'], ['[::ffff:192.0.2.1]:80', '192.0.2.1'], ['192.0.2.1:_obfuscated', '192.0.2.1'],
+        ['unknown', null], ['_gateway', null], ['', null], ['-', null], ['localhost', null], ['192.0.2', null], ['192.0.2.256', null], ['192.0.2.1/24', null],
+        ['[192.0.2.1', null], ['2001:db8::g', null], ["'); DROP TABLE apikey.key; --", null], [':80', null], ['%eth0', null], ['192.0.2.1\u0000', null],
+    ];
+    for (const [text, address] of table) {
+        assert.equal(readAddress(text), address, JSON.stringify(text));
+    }
+    const request = { headers: { 'x-forwarded-for': '203.0.113.9, [2001:db8::7]:1234, unknown' }, socket: { remoteAddress: '::ffff:10.0.0.1' } };
+    assert.deepEqual([0, 1, 2, 3, 4].map((hops) => clientAddress(request, hops)), ['10.0.0.1', null, '2001:db8::7', '203.0.113.9', null]);
+});
+
+test('a log line says what went wrong, and shows no token', () => {
+    const refused = new AggregateError([new Error('connect ECONNREFUSED ::1:5432'), new Error('connect ECONNREFUSED 127.0.0.1:5432')]);
+    refused.code = 'ECONNREFUSED';
+    assert.deepEqual(reason(refused), { error: 'ECONNREFUSED', message: 'connect ECONNREFUSED ::1:5432; connect ECONNREFUSED 127.0.0.1:5432' });
+    assert.deepEqual(reason(new Error('too many requests')), { error: 'Error', message: 'too many requests' });
+    for (const secret of [`ak_live_${'0'.repeat(27)}_${'1'.repeat(49)}`, 'eyJ0eXAiOiJhcGlrZXkrand0.eyJpc3M.AAAA_-A']) {
+        assert.deepEqual(reason(new Error(`no "${secret}" here`)), { error: 'Error', message: 'no "[token]" here' });
+    }
+    assert.equal(reason(new Error('x'.repeat(1000))).message.length, 300);
+    for (const thrown of [null, undefined, 'text', {}, new AggregateError([])]) {
+        assert.equal(typeof reason(thrown).message, 'string');
+    }
+});
+
+test('the scripts of the mirror are those of the extension', () => {
+    const read = (path) => readFileSync(new URL(path, import.meta.url), 'utf8');
+    for (const name of ['ak_check', 'ak_rate']) {
+        assert.equal(read(`../lua/${name}.lua`), read(`../../../../src/lua/${name}.lua`), name);
+    }
+});
+
 test('a setting that is wrong is said so at the start, and a password in a URL is not taken', () => {
     const good = { AK_NAMESPACE: '7381-5' };
     assert.equal(readConfig(good).rateNamespace, '7381-5');
     assert.deepEqual(readConfig({ ...good, AK_REDIS_URL: 'unix:///run/redis.sock?db=2' }).redis, { path: '/run/redis.sock', db: 2 });
     assert.deepEqual(readConfig({ ...good, AK_REDIS_URL: 'rediss://node@[::1]:7000/1' }).redis, { host: '::1', port: 7000, db: 1, username: 'node', tls: { servername: '::1' } });
+    const listens = [
+        ['8081', '127.0.0.1', 8081], ['0.0.0.0:80', '0.0.0.0', 80], ['[::1]:7482', '::1', 7482], ['::1:7482', '::1', 7482], ['localhost:0', 'localhost', 0],
+    ];
+    for (const [text, host, port] of listens) {
+        assert.deepEqual(readConfig({ ...good, AK_LISTEN: text }).listen, { host, port }, text);
+    }
     const wrong = [
+        { AK_LISTEN: '127.0.0.1:65536' }, { AK_LISTEN: '[::1]' },
         {}, { AK_NAMESPACE: 'a b' }, { AK_MAX_STALENESS_MS: '5s' }, { AK_MAX_STALENESS_MS: '0' }, { AK_REDIS_URL: 'redis://u:secret@h' }, { AK_REDIS_URL: 'http://h' },
         { AK_NODE: 'a:b' }, { AK_LISTEN: 'x' }, { AK_PIN_SERVER: 'yes' }, { AK_ISSUER: ',' },
     ];

@@ -8,7 +8,7 @@ import pg from 'pg';
 
 import { ApikeyClient } from '../client.mjs';
 import { Postgres } from '../lib/postgres.mjs';
-import { startService, stopServices } from './support.mjs';
+import { startService, stopServices, until } from './support.mjs';
 
 const where = {
     host: process.env.AK_TEST_PG_HOST,
@@ -101,6 +101,21 @@ test('issuer, audience and environments are the node\'s own, and PostgreSQL\'s v
     assert.deepEqual(await decided({ AK_ENVIRONMENTS: 'live' }, live, '/deep'), [403, 'INSUFFICIENT_PERMISSIONS']);
 });
 
+test('whatever a proxy writes for the address of a client, PostgreSQL decides', options, async () => {
+    const service = await start({}, { AK_FORWARDED_HOPS: '1' });
+    const { token } = await one("SELECT token FROM apikey.issue('acme', 'contributor', allowed_cidrs => '{192.0.2.0/24,2001:db8::/32}')");
+    const statusFrom = async (address) => {
+        const headers = { authorization: `Bearer ${token}`, ...(address !== undefined && { 'x-forwarded-for': `198.51.100.1, ${address}` }) };
+        return (await service.get('/read', token, { headers })).status;
+    };
+    for (const address of ['192.0.2.7', '192.0.2.7:4711', '[2001:db8::7]', '[2001:db8::7]:4711', '2001:db8::7%eth0', '::ffff:192.0.2.7', '"[2001:db8::7]:1"']) {
+        assert.equal(await statusFrom(address), 200, address);
+    }
+    for (const address of ['unknown', '_hidden', '198.51.100.7:1', '[fe80::1%eth0]:1', '192.0.2.7/24', '', undefined]) {
+        assert.equal(await statusFrom(address), 403, address);
+    }
+});
+
 test('a limit that PostgreSQL counts is 429 with Retry-After', options, async () => {
     const service = await start();
     const { key_id: id, token } = await one("SELECT * FROM apikey.issue('acme', 'contributor')");
@@ -145,4 +160,29 @@ test('a PostgreSQL that does not answer in time, or has too much to do, is 503 i
     assert.equal((await service.get('/read', token)).status, 200, 'and when it does again, it is asked again');
     const nobody = await start({ port: 1 });
     assert.equal((await nobody.get('/read', token)).status, 503);
+    assert.notEqual(nobody.log.find(({ event }) => event === 'postgres_unavailable').message, '');
+});
+
+test('a statement that nobody waits for any more ends by itself', options, async () => {
+    const postgres = new Postgres({ connections: 1, waiting: 8, timeoutMs: 5000, ...where, user: 'node_test' });
+    const { token } = await one("SELECT * FROM apikey.issue('acme', 'contributor')");
+    // Not in the transaction that holds the lock, which would see the sessions as they were at first.
+    const watcher = new pg.Client({ ...where, user });
+    await watcher.connect();
+    const isWaiting = async () => {
+        const { rows } = await watcher.query("SELECT FROM pg_stat_activity WHERE usename = 'node_test' AND wait_event_type = 'Lock'");
+        return rows.length > 0;
+    };
+    await admin.query('BEGIN; LOCK TABLE apikey.key IN ACCESS EXCLUSIVE MODE');
+    try {
+        const asking = assert.rejects(postgres.validate({ token, permission: null, client: null, cost: 1 }));
+        await until(isWaiting, 'the statement waits for the lock');
+        await asking;
+        await until(async () => !(await isWaiting()), 'the server gives the statement up');
+    } finally {
+        await admin.query('ROLLBACK');
+        await watcher.end();
+    }
+    assert.equal((await postgres.validate({ token, permission: null, client: null, cost: 1 })).code, 'VALID');
+    await postgres.close();
 });

@@ -539,8 +539,19 @@ test('the program starts, answers what is under way when it is told to stop, and
 
 test('healthz says what is behind it', async () => {
     const service = await start();
-    assert.deepEqual((await service.get('/healthz')).body, { ok: true, redis: true, postgres: false });
+    assert.deepEqual((await service.get('/healthz')).body, { ok: true, redis: true, mirror: 'ok', postgres: false });
     service.mirror.close();
     const { status, body } = await service.get('/healthz');
-    assert.deepEqual([status, body], [503, { ok: false, redis: false, postgres: false }]);
+    assert.deepEqual([status, body], [503, { ok: false, redis: false, mirror: 'redis_unreachable', postgres: false }]);
+});
+
+test('healthz and the log say that there is no mirror of that namespace', async () => {
+    const service = await start({ namespace: 'misspelt' });
+    for (const answer of [new Error('there is no PostgreSQL'), postgresSays('VALID', 200)]) {
+        service.postgres.answer = answer;
+        const ok = !(answer instanceof Error);
+        const { status, body } = await service.get('/healthz');
+        assert.deepEqual([status, body], [ok ? 200 : 503, { ok, redis: true, mirror: 'no_meta', postgres: ok }]);
+    }
+    assert.deepEqual(service.log.filter(({ event }) => event === 'mirror'), [{ event: 'mirror', state: 'no_meta', namespace: 'misspelt' }], 'once');
 });
