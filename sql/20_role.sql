@@ -27,7 +27,7 @@ CREATE TABLE apikey.role (
     CONSTRAINT role_description_check CHECK (octet_length(description) <= 1000)
 );
 COMMENT ON TABLE apikey.role IS 'Roles: what a key may do, for how long, how often';
-COMMENT ON COLUMN apikey.role.ttl IS 'How long a key lives, and the most that issue(ttl => …) may ask for. NULL: an anonymous role, no keys are issued for it';
+COMMENT ON COLUMN apikey.role.ttl IS 'How long a key lives, and the most that issue(ttl => ...) may ask for. NULL: an anonymous role, no keys are issued for it';
 COMMENT ON COLUMN apikey.role.permissions IS 'Grants: segment(:segment)*, where * matches one segment, as the last one or more; alone it grants all';
 COMMENT ON COLUMN apikey.role.rate_limit IS 'Requests for each rate_window; NULL means no limit';
 COMMENT ON COLUMN apikey.role.refresh_window IS 'How long before expiry a key may be refreshed';

@@ -29,7 +29,7 @@ CREATE FUNCTION apikey.check_token(token text, permission text DEFAULT NULL, cli
     RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000
     AS 'MODULE_PATHNAME', 'apikey_check_token';
-COMMENT ON FUNCTION apikey.check_token(text, text, inet, integer) IS 'validate(…).valid, without the cost of the whole verdict';
+COMMENT ON FUNCTION apikey.check_token(text, text, inet, integer) IS 'validate(...).valid, without the cost of the whole verdict';
 
 CREATE FUNCTION apikey.require(token text, permission text DEFAULT NULL, client inet DEFAULT NULL, cost integer DEFAULT 1)
     RETURNS apikey.verdict
@@ -42,7 +42,7 @@ CREATE FUNCTION apikey.refresh(token text) RETURNS apikey.issued
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
     AS 'MODULE_PATHNAME', 'apikey_refresh';
 COMMENT ON FUNCTION apikey.refresh(text) IS
-    'Within the refresh window: the next generation of the key. Refreshing the previous token again during its grace gives the same successor. Knows no client address: where keys have allowed_cidrs, validate(token, client => …) first';
+    'Within the refresh window: the next generation of the key. Refreshing the previous token again during its grace gives the same successor. Knows no client address: where keys have allowed_cidrs, validate(token, client => ...) first';
 
 CREATE FUNCTION apikey.revoke(key text, reason text DEFAULT 'UNSPECIFIED',
     OUT key_id uuid, OUT revoked_at timestamptz, OUT already boolean, OUT receipt xid8)

@@ -273,10 +273,17 @@ UPGRADE_RULES = (qualified_names, pinned_search_path, no_backslashes, statements
 INSTALL_RULES = (no_replacing, functions_have_comments, functions_are_revoked) + UPGRADE_RULES
 
 
+def ascii_only(file, text):
+    """What CREATE EXTENSION reads, comments included, is ASCII: it is converted to the database's encoding, which may lack the rest."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.isascii():
+            yield f"{file}:{number}: is not ASCII: CREATE EXTENSION fails in databases whose encoding lacks the character"
+
+
 def lint_script(files, rules):
     """files: pairs of name and content that are run as one script."""
     script = [statement for file, sql in files for statement in statements(file, sql)]
-    return [problem for rule in rules for problem in rule(script)]
+    return [problem for file, sql in files for problem in ascii_only(file, sql)] + [problem for rule in rules for problem in rule(script)]
 
 
 # --------------------------------------------------------------------------------------------------- the rules for test files
@@ -343,6 +350,7 @@ def main():
         print("there are no sql/[0-9]*.sql to check")
         return 1
     problems = lint_script(topics, INSTALL_RULES)
+    problems += ascii_only(*read(top / "apikey.control"))
     for path in sorted(top.glob("sql/apikey--*--*.sql")):
         problems += lint_script([read(path)], UPGRADE_RULES)
     problems += lint_tests(top)

@@ -82,6 +82,17 @@ class ScriptRules(unittest.TestCase):
             r"CREATE FUNCTION apikey.f() RETURNS boolean LANGUAGE sql AS $$SELECT '1' ~ '\d'$$;",
         )
 
+    def test_ascii_only(self):
+        for sample in (
+            "COMMENT ON TABLE apikey.t IS 'and so on\u2026';",
+            "CREATE TABLE apikey.t (\n    a text -- na\u00efve\n);",
+            "-- between statements: \u00a7\n",
+            "CREATE FUNCTION apikey.f() RETURNS text LANGUAGE c AS 'f'; /* \u2192 */",
+        ):
+            with self.subTest(sample):
+                self.assertEqual(len(sql_lint.lint_script([("sample.sql", sample)], ())), 1)
+        self.assertEqual(list(sql_lint.ascii_only("sample.control", "comment = 'caf\u00e9'"))[0][:16], "sample.control:1")
+
     def test_pinned_search_path(self):
         self.assert_fails(
             sql_lint.pinned_search_path,
