@@ -59,21 +59,43 @@ bool is_wanted(WorkerKind kind) {
 
 std::map<std::pair<Oid, WorkerKind>, Attempts> attempts;
 
+using Names = std::set<std::string, std::less<>>;
+
 struct Databases {
     std::set<Oid> existing;
     std::set<Oid> wanted;  ///< those of apikey.databases
+    Names absent;          ///< names there that are no database's that takes connections
+    Names overlong;        ///< names there that are cut off
 };
+
+Names names_in(const List* list) {
+    Names names;
+    for (int i = 0; i < list_length(list); i++) {
+        names.emplace(static_cast<const char*>(list_nth(list, i)));
+    }
+    return names;
+}
+
+/** The names of apikey.databases that are cut off, as they were given. */
+Names overlong_names() {
+    const List* given = pg::call([] {
+        List* names = NIL;
+        SplitGUCList(pstrdup(GetConfigOption("apikey.databases", false, false)), ',', &names);
+        return names;
+    });
+    Names names = names_in(given);
+    std::erase_if(names, [](const std::string& name) { return name.size() < NAMEDATALEN; });
+    return names;
+}
 
 /** nullopt when that failed. By a scan of the whole of pg_database: a process without a database cannot open
  * its indexes, unless another has left the shared relation cache behind. */
 std::optional<Databases> look_at_databases() {
     Databases databases;
     const bool done = run_transaction("look at the databases", [&] {
-        std::set<std::string, std::less<>> names;
-        const List* list = pg::call([] { return pg::settings::raw_database_names(); });
-        for (int i = 0; i < list_length(list); i++) {
-            names.emplace(static_cast<const char*>(list_nth(list, i)));
-        }
+        const Names names = names_in(pg::call([] { return pg::settings::raw_database_names(); }));
+        databases.overlong = overlong_names();
+        databases.absent = names;
         Relation relation = pg::call([] { return table_open(DatabaseRelationId, AccessShareLock); });
         TableScanDesc scan = pg::call([&] { return table_beginscan_catalog(relation, 0, nullptr); });
         while (HeapTuple tuple = pg::call([&] { return heap_getnext(scan, ForwardScanDirection); })) {
@@ -82,6 +104,7 @@ std::optional<Databases> look_at_databases() {
             if (row->datallowconn && row->datconnlimit != invalid_database &&
                 names.contains(std::string_view(NameStr(row->datname)))) {
                 databases.wanted.insert(row->oid);
+                databases.absent.erase(NameStr(row->datname));
             }
         }
         pg::call([&] {
@@ -204,11 +227,41 @@ void warn_of_full_area() {
     }
 }
 
+/** Of each name once, until there is nothing to warn of: then once more when there is. */
+void warn_of_names(const Databases& databases) {
+    static Names absent;
+    static Names overlong;
+    for (const std::string& name : databases.absent) {
+        if (absent.insert(name).second) {
+            pg::call([&] {
+                ereport(
+                    WARNING,
+                    (errmsg("database \"%s\" of apikey.databases does not exist or takes no connections",
+                            name.c_str()),
+                     errhint("It gets its workers when it does. Names are as in SQL: without double quotes "
+                             "they are folded to lower case.")));
+            });
+        }
+    }
+    for (const std::string& name : databases.overlong) {
+        if (overlong.insert(name).second) {
+            pg::call([&] {
+                ereport(WARNING, (errmsg("name \"%s\" in apikey.databases is longer than %d bytes",
+                                         name.c_str(), NAMEDATALEN - 1),
+                                  errhint("It is cut off there, as the name of a database is.")));
+            });
+        }
+    }
+    absent = databases.absent;
+    overlong = databases.overlong;
+}
+
 void turn() {
     const auto databases = look_at_databases();
     if (!databases) {
         return;
     }
+    warn_of_names(*databases);
     const TimestampTz now = GetCurrentTimestamp();
     for (const Oid database : databases->wanted) {
         shm::DatabaseSlot* slot = shm::database_slot(database);
