@@ -36,6 +36,21 @@ CREATE FUNCTION apikey.is_maintained() RETURNS boolean
     LANGUAGE c STABLE PARALLEL RESTRICTED COST 50 AS 'MODULE_PATHNAME', 'apikey_is_maintained';
 COMMENT ON FUNCTION apikey.is_maintained() IS 'Does apikey.databases name this database? NULL where the library is not preloaded, so that there are no workers';
 
+-- What the tables are made of, so that it can be told from what others add to them.
+DO $$
+BEGIN
+    EXECUTE pg_catalog.format('CREATE FUNCTION apikey.installed_columns() RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE '
+        'SET search_path = pg_catalog, pg_temp AS %L',
+        pg_catalog.format('SELECT %L::jsonb', (
+            SELECT pg_catalog.jsonb_object_agg(t.relname, t.columns)
+              FROM (SELECT c.relname, pg_catalog.jsonb_agg(a.attname ORDER BY a.attnum)
+                      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+                     WHERE c.relnamespace = 'apikey'::pg_catalog.regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+                     GROUP BY c.relname) t(relname, columns))));
+END
+$$;
+COMMENT ON FUNCTION apikey.installed_columns() IS 'The columns of the extension''s tables as they were installed, by table';
+
 CREATE FUNCTION apikey.status() RETURNS TABLE (component text, state text, detail jsonb)
     LANGUAGE sql VOLATILE COST 100000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -63,12 +78,40 @@ AS $$
            coalesce(jsonb_object_agg(s.kid, s.state) FILTER (WHERE s.state <> 'retired'), '{}')
       FROM apikey.signing_key s
     UNION ALL
-    -- A restore with --disable-triggers leaves them in another mode than they had.
+    -- A restore with --disable-triggers leaves them in another mode than they had. A user's own are the user's.
     SELECT 'triggers', CASE WHEN count(*) = 0 THEN 'ok' ELSE 'disabled' END,
            coalesce(jsonb_object_agg(t.tgrelid::regclass || '.' || t.tgname, t.tgenabled), '{}')
       FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = 'apikey' AND NOT t.tgisinternal
+       AND EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'apikey'
+                    WHERE d.classid = 'pg_proc'::regclass AND d.objid = t.tgfoid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')
        AND t.tgenabled <> CASE WHEN t.tgname = 'revocation_before_insert' OR t.tgname ~ 'skip_replicated$' THEN 'R' ELSE 'A' END
+    UNION ALL
+    -- A dump has the values of columns that others have added, and CREATE EXTENSION does not make the columns.
+    SELECT 'columns', CASE WHEN count(*) = 0 THEN 'ok' ELSE 'added' END, coalesce(jsonb_object_agg(a.relation, a.columns), '{}')
+      FROM (SELECT a.attrelid::regclass, jsonb_agg(a.attname ORDER BY a.attnum)
+              FROM jsonb_each(apikey.installed_columns()) i(relation, columns)
+              JOIN pg_attribute a ON a.attrelid = to_regclass(format('apikey.%I', i.relation)) AND a.attnum > 0 AND NOT a.attisdropped
+             WHERE NOT i.columns ? a.attname::text
+             GROUP BY a.attrelid) a(relation, columns)
+    UNION ALL
+    SELECT 'audit_months', CASE WHEN f.since IS NOT NULL THEN 'failed' WHEN m.overdue IS NOT NULL THEN 'overdue' ELSE 'ok' END,
+           jsonb_strip_nulls(jsonb_build_object('make', f.make, 'drop', f.drop, 'missing', m.missing, 'in_default', m.in_default, 'overdue', m.overdue))
+      FROM (SELECT min(f.since), jsonb_agg(to_jsonb(f)) FILTER (WHERE s.step = 'make' AND f.since IS NOT NULL) -> 0,
+                   jsonb_agg(to_jsonb(f)) FILTER (WHERE s.step = 'drop' AND f.since IS NOT NULL) -> 0
+              FROM unnest('{make,drop}'::text[]) s(step), apikey.audit_month_failure(s.step) f) f(since, make, drop),
+           (SELECT jsonb_agg(to_char(m.month, 'YYYY-MM') ORDER BY m.month) FILTER (WHERE m.kept_in = 'missing'),
+                   jsonb_agg(to_char(m.month, 'YYYY-MM') ORDER BY m.month) FILTER (WHERE m.kept_in = 'default'),
+                   jsonb_agg(to_char(m.month, 'YYYY-MM') ORDER BY m.month) FILTER (WHERE m.overdue)
+              FROM apikey.audit_months m) m(missing, in_default, overdue)
+    UNION ALL
+    -- A subscriber has other partitions than its publisher.
+    SELECT 'publications', CASE WHEN count(*) = 0 THEN 'ok' ELSE 'partitions' END, coalesce(jsonb_object_agg(p.pubname, p.detail), '{}')
+      FROM (SELECT p.pubname, 'publishes apikey.audit_event by partition: SET (publish_via_partition_root = true)'
+              FROM pg_publication p
+             WHERE NOT p.pubviaroot
+               AND EXISTS (SELECT FROM pg_publication_tables t JOIN pg_inherits i ON i.inhrelid = to_regclass(format('%I.%I', t.schemaname, t.tablename))
+                            WHERE t.pubname = p.pubname AND i.inhparent = 'apikey.audit_event'::regclass)) p(pubname, detail)
     UNION ALL
     SELECT 'keys', 'ok', jsonb_build_object('active', count(*) FILTER (WHERE k.state = 'active'), 'expired', count(*) FILTER (WHERE k.state = 'expired'),
            'disabled', count(*) FILTER (WHERE k.state = 'disabled'), 'revoked', count(*) FILTER (WHERE k.state = 'revoked'))
@@ -111,6 +154,7 @@ BEGIN
         RETURN NEXT 'SELECT ON apikey.metric_types';
         RETURN NEXT 'SELECT ON apikey.keys';
         RETURN NEXT 'SELECT ON apikey.audit_event';
+        RETURN NEXT 'SELECT ON apikey.audit_months';
         RETURN NEXT 'SELECT ON apikey.usage';
         RETURN NEXT 'SELECT ON apikey.key_usage';
         RETURN NEXT 'SELECT ON apikey.role';

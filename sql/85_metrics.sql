@@ -13,6 +13,10 @@ CREATE VIEW apikey.metrics (name, labels, value) AS
     UNION ALL
     SELECT 'apikey_mirror_outbox_age_seconds', '{}', coalesce(EXTRACT(epoch FROM clock_timestamp() - min(o.at)), 0) FROM apikey.outbox o
     UNION ALL
+    SELECT v.name, '{}', v.value
+      FROM (SELECT count(*) FILTER (WHERE m.kept_in = 'missing'), count(*) FILTER (WHERE m.overdue) FROM apikey.audit_months m) m(missing, overdue),
+           LATERAL (VALUES ('apikey_audit_months_missing', m.missing), ('apikey_audit_months_overdue', m.overdue)) v(name, value)
+    UNION ALL
     -- The key table is read once for all of these. Every role is there, also without keys.
     SELECT m.name, m.labels, coalesce(m.value, 0)
       FROM apikey.role r
@@ -79,6 +83,9 @@ CREATE VIEW apikey.metric_types (name, type, help) AS
         ('apikey_mirror_outbox_age_seconds', 'gauge', 'How long the oldest of them has been waiting; 0: there is none.'),
         ('apikey_rate_exchange_age_seconds', 'gauge', 'When counts of rate limits were last exchanged through Redis; missing: never.'),
         ('apikey_rate_nodes', 'gauge', 'Nodes that share rate limits with this server, itself included; missing where none are shared.'),
+        ('apikey_audit_month_failures_total', 'counter', 'Failures of the worker to make or drop a partition of the audit trail.'),
+        ('apikey_audit_months_missing', 'gauge', 'Of the next two months, those that have no partition of the audit trail yet.'),
+        ('apikey_audit_months_overdue', 'gauge', 'Months of the audit trail that apikey.audit_retention should have dropped a day ago, or before.'),
         ('apikey_keys', 'gauge', 'Keys in the table, by role and state; active ones have not expired.'),
         ('apikey_keys_expiring_soon', 'gauge', 'Active keys inside their refresh window.'),
         ('apikey_keys_expired_without_refresh', 'gauge', 'Keys in the table that expired and were never refreshed, neither disabled nor revoked.'),

@@ -2,6 +2,7 @@
 #include "pg/boundary.h"
 #include "pg/datum.h"
 #include "pg/settings.h"
+#include "shm/audit_months.h"
 #include "shm/workers.h"
 
 namespace apikey::entry {
@@ -87,6 +88,30 @@ PG_ENTRY(apikey_worker_state) {
                                    pg::jsonb_datum(detail.empty() ? "{}" : detail.text())};
     std::array<bool, 2> nulls{};
     return pg::make_composite(fcinfo, values.data(), nulls.data(), 2);
+}
+
+PG_ENTRY(apikey_audit_month_failure) {
+    const std::string_view step = pg::text_view(PG_GETARG_DATUM(0));
+    if (step != "make" && step != "drop") {
+        throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "unknown step", {}, "Steps are make and drop.");
+    }
+    std::array<Datum, 5> values{};
+    std::array<bool, 5> nulls = {true, true, true, true, true};
+    shm::DatabaseSlot* slot = shm::area() == nullptr ? nullptr : shm::my_database();
+    if (slot != nullptr) {
+        const shm::MonthFailure failure =
+            shm::month_failure(*slot, step == "make" ? shm::MonthStep::make : shm::MonthStep::drop);
+        values[2] = Int64GetDatum(static_cast<std::int64_t>(failure.failures));
+        nulls[2] = false;
+        if (failure.since != 0) {
+            values[0] = TimestampTzGetDatum(failure.since);
+            values[1] = DateADTGetDatum(failure.month);
+            values[3] = pg::text_datum(pg::call([&] { return unpack_sql_state(failure.sqlstate); }));
+            values[4] = pg::text_datum(failure.message.data());
+            nulls = {false, !failure.has_month, false, false, false};
+        }
+    }
+    return pg::make_composite(fcinfo, values.data(), nulls.data(), 5);
 }
 
 PG_ENTRY(apikey_is_maintained) {

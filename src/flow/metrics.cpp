@@ -4,6 +4,7 @@
 #include "pg/datum.h"
 #include "pg/library_version.h"
 #include "pg/settings.h"
+#include "shm/audit_months.h"
 #include "shm/counters.h"
 #include "shm/mirror.h"
 #include "shm/proof_cache.h"
@@ -178,6 +179,10 @@ std::vector<Sample> samples_in_memory() {
         add_worker("maintenance", shm::worker_state(*database, shm::WorkerKind::maintenance), samples);
         const shm::WorkerSlot mirror_worker = shm::worker_state(*database, shm::WorkerKind::mirror);
         add_worker("mirror", mirror_worker, samples);
+        samples.add("apikey_audit_month_failures_total",
+                    shm::month_failure(*database, shm::MonthStep::make).failures, label("step", "make"));
+        samples.add("apikey_audit_month_failures_total",
+                    shm::month_failure(*database, shm::MonthStep::drop).failures, label("step", "drop"));
         add_mirror(*shm::mirror_state(), mirror_worker, *database, samples);
     }
     return samples.take();

@@ -13,9 +13,9 @@
  * the tables, or counts from zero.
  *
  * Locks: `databases` (LWLock) guards which database has which slot and the blocks of counters of backends
- * that have ended; `workers` (LWLock) guards WorkerSlot, holders and what the header says of the launcher
- * (shm/workers.h); `mirrors` (LWLock) guards MirrorState (shm/mirror.h) and is taken with no other. None is
- * taken while a spinlock of the meter is held, and workers before databases where both are needed.
+ * that have ended; `workers` (LWLock) guards WorkerSlot, MonthFailure, holders and what the header says of
+ * the launcher (shm/workers.h); `mirrors` (LWLock) guards MirrorState (shm/mirror.h) and is taken with no
+ * other. None is taken while a spinlock of the meter is held; workers before databases where both are.
  */
 namespace apikey::shm {
 
@@ -40,11 +40,25 @@ struct WorkerSlot {
     std::uint64_t failures;
 };
 
+/** What the maintenance worker does to the partitions of audit_event. */
+enum class MonthStep : std::uint8_t { make, drop };
+inline constexpr std::size_t month_steps = 2;
+
+struct MonthFailure {
+    TimestampTz since;       ///< 0: nothing is wrong
+    std::uint64_t failures;  ///< since the server started
+    DateADT month;           ///< the one that was to be made
+    bool has_month;
+    int sqlstate;
+    std::array<char, 256> message;  ///< null-terminated; of the last one
+};
+
 struct DatabaseSlot {
     RateExchange rates;  // first: it has a cache line to itself
     core::QueueState queue;
     std::array<WorkerSlot, worker_kinds> workers;
     MirrorState mirror;
+    std::array<MonthFailure, month_steps> month_failures;
     Counters ended;
     ConditionVariable watermark_moved;
     Oid database;           ///< InvalidOid: free
@@ -52,6 +66,7 @@ struct DatabaseSlot {
 
     WorkerSlot& worker(WorkerKind kind) { return workers[static_cast<std::size_t>(kind)]; }
     const WorkerSlot& worker(WorkerKind kind) const { return workers[static_cast<std::size_t>(kind)]; }
+    MonthFailure& month_failure(MonthStep step) { return month_failures[static_cast<std::size_t>(step)]; }
 };
 
 /** A backend's own counters. */

@@ -16,12 +16,6 @@ std::int64_t number(pg::Statement& statement, std::span<const pg::Parameter> par
     return value ? DatumGetInt64(*value) : 0;
 }
 
-void step(pg::Statement& statement, DateADT month) {
-    const pg::SpiSession spi;
-    const std::array<pg::Parameter, 1> parameters = {DateADTGetDatum(month)};
-    statement.run(parameters);
-}
-
 /** NULL, which keeps for ever, where the setting is 0. */
 pg::Parameter retention(int minutes) {
     return pg::Parameter::of(minutes > 0,
@@ -94,38 +88,34 @@ std::int64_t prune_key_usage(int batch) {
     return DatumGetInt64(pg::result_value(0, 1).value_or(Datum(0)));
 }
 
-std::optional<DateADT> missing_audit_month() {
+std::vector<DateADT> missing_audit_months() {
     const pg::SpiSession spi;
-    static pg::Statement statement("SELECT apikey.missing_audit_month()");
-    const auto month = run(statement, {});
-    return month ? std::optional(DatumGetDateADT(*month)) : std::nullopt;
+    static pg::Statement statement("SELECT m FROM apikey.missing_audit_months() m");
+    std::vector<DateADT> months(statement.run({}));
+    for (std::size_t i = 0; i < months.size(); i++) {
+        months[i] = DatumGetDateADT(*pg::result_value(i, 1));
+    }
+    return months;
 }
 
-void announce_audit_month(DateADT month) {
-    static pg::Statement statement("SELECT apikey.announce_audit_month($1)", DATEOID);
-    step(statement, month);
-}
-
-void validate_audit_month(DateADT month) {
-    static pg::Statement statement("SELECT apikey.validate_audit_month($1)", DATEOID);
-    step(statement, month);
-}
-
-void attach_audit_month(DateADT month) {
-    static pg::Statement statement("SELECT apikey.attach_audit_month($1)", DATEOID);
-    step(statement, month);
-}
-
-void withdraw_audit_months() {
+void make_audit_month(DateADT month) {
     const pg::SpiSession spi;
-    static pg::Statement statement("SELECT apikey.withdraw_audit_months()");
-    statement.run({});
+    static pg::Statement statement("SELECT apikey.make_audit_month($1)", DATEOID);
+    const std::array<pg::Parameter, 1> parameters = {DateADTGetDatum(month)};
+    statement.run(parameters);
 }
 
 std::int64_t drop_audit_month(int retention_minutes) {
     static pg::Statement statement("SELECT apikey.drop_audit_month($1)", INTERVALOID);
     const std::array<pg::Parameter, 1> parameters = {retention(retention_minutes)};
     return number(statement, parameters);
+}
+
+void analyze_audit_trail(bool changed) {
+    const pg::SpiSession spi;
+    static pg::Statement statement("SELECT apikey.analyze_audit_trail($1)", BOOLOID);
+    const std::array<pg::Parameter, 1> parameters = {BoolGetDatum(changed)};
+    statement.run(parameters);
 }
 
 }  // namespace apikey::store

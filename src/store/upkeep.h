@@ -23,16 +23,13 @@ std::int64_t prune_usage(int retention_minutes, int batch);
 /** Looks at the `batch` keys after the one that it looked at last, and starts again at the end. */
 std::int64_t prune_key_usage(int batch);
 
-/** The first day of a month that audit_event has no partition for and should, or nullopt. The other three
- * make it, each in a transaction of its own, so that the one that reads all rows of the default partition
- * stops nobody. */
-std::optional<DateADT> missing_audit_month();
-void announce_audit_month(DateADT month);
-void validate_audit_month(DateADT month);
-void attach_audit_month(DateADT month);
-/** Undoes what those have begun and not finished. */
-void withdraw_audit_months();
+/** The first days of the months that audit_event has no partition for and should, the latest first. */
+std::vector<DateADT> missing_audit_months();
+/** Leaves everything as it was when it fails. */
+void make_audit_month(DateADT month);
 /** Drops at most one partition. */
 std::int64_t drop_audit_month(int retention_minutes);
+/** Statistics of the partitioned table, where they are a day old or its partitions have `changed`. */
+void analyze_audit_trail(bool changed);
 
 }  // namespace apikey::store

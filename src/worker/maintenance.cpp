@@ -1,5 +1,6 @@
 #include "pg/boundary.h"
 #include "pg/settings.h"
+#include "shm/audit_months.h"
 #include "shm/workers.h"
 #include "store/mirror.h"
 #include "store/upkeep.h"
@@ -25,15 +26,19 @@ constexpr std::int64_t second = USECS_PER_SEC;
 constexpr std::int64_t turn_us = second;
 constexpr int batch = 1000;
 
-/** Something to be done every so often. A failure is tried again after 1, 2, 4 … 60 seconds. */
+/** Something to be done every so often. A failure is tried again after 1, 2, 4 … seconds, at last each minute
+ * or so long as said. */
 class Task {
   public:
+    Task() = default;
+    explicit Task(std::int64_t longest_delay_us) : longest_delay_us_(longest_delay_us) {}
+
     /** `step`: false when it failed, for which it has said why. */
     template <typename Step>
     void run_if_due(std::int64_t period_us, Step&& step) {
         const TimestampTz now = GetCurrentTimestamp();
         // Also when somebody has set the clock back.
-        if (now < due_at_ && due_at_ - now <= std::max(period_us, longest_delay_us)) {
+        if (now < due_at_ && due_at_ - now <= std::max(period_us, longest_delay_us_)) {
             return;
         }
         more_ = false;
@@ -42,14 +47,14 @@ class Task {
             due_at_ = more_ ? 0 : now + period_us;
         } else {
             due_at_ = now + delay_us_;
-            delay_us_ = std::min(2 * delay_us_, longest_delay_us);
+            delay_us_ = std::min(2 * delay_us_, longest_delay_us_);
         }
     }
     /** From within the step: there is more to do, at the next turn. */
     void again() { more_ = true; }
 
   private:
-    static constexpr std::int64_t longest_delay_us = 60 * second;
+    std::int64_t longest_delay_us_ = 60 * second;
     TimestampTz due_at_ = 0;
     std::int64_t delay_us_ = second;
     bool more_ = false;
@@ -122,34 +127,62 @@ bool empty_outbox(Task& task) {
     return done;
 }
 
-bool withdraw_months() {
-    return run_step("withdraw a month", [] { store::withdraw_audit_months(); });
-}
-
-bool make_months() {
-    const Interruptible interruptible;
-    for (;;) {
-        std::optional<DateADT> month;
-        if (!run_step("look for missing months", [&] { month = store::missing_audit_month(); })) {
-            return false;
-        }
-        if (!month) {
-            return true;
-        }
-        if (!run_step("announce a month", [&] { store::announce_audit_month(*month); }) ||
-            !run_step("validate a month", [&] { store::validate_audit_month(*month); }) ||
-            !run_step("attach a month", [&] { store::attach_audit_month(*month); })) {
-            return false;
-        }
+/** Not where the extension was just being dropped, which is no failure. */
+void note_month_failure(shm::MonthStep step, std::optional<DateADT> month) {
+    if (last_failure().sqlstate != 0) {
+        shm::note_month_failure(step, month, last_failure().sqlstate, last_failure().message.data());
     }
 }
 
-/** Months to come, so that no row that is there has to move. A month is never left half-way: when it begins,
- * the default partition must take its events, or another. Before, since a crash may have left one; after,
- * since we may fail. */
+/** Each month in a transaction of its own, so that one that cannot be made keeps back no other; but where we
+ * waited for a lock in vain, others would only be made to wait for us again. */
+bool make_months(bool& changed) {
+    std::vector<DateADT> months;
+    if (!run_step("look for missing months", [&] { months = store::missing_audit_months(); })) {
+        note_month_failure(shm::MonthStep::make, {});
+        return false;
+    }
+    bool all = true;
+    for (const DateADT month : months) {
+        if (run_step("make a month", [&] { store::make_audit_month(month); })) {
+            changed = true;
+            continue;
+        }
+        all = false;
+        note_month_failure(shm::MonthStep::make, month);
+        if (must_end() || last_failure().sqlstate == ERRCODE_LOCK_NOT_AVAILABLE) {
+            break;
+        }
+    }
+    if (all) {
+        shm::note_month_success(shm::MonthStep::make);
+    }
+    return all;
+}
+
+bool drop_month(bool& changed) {
+    std::int64_t dropped = 0;
+    if (!run_step("drop an old month",
+                  [&] { dropped = store::drop_audit_month(pg::settings::audit_retention); })) {
+        note_month_failure(shm::MonthStep::drop, {});
+        return false;
+    }
+    changed |= dropped > 0;
+    shm::note_month_success(shm::MonthStep::drop);
+    return true;
+}
+
 bool partition() {
-    return withdraw_months() && (make_months() || (withdraw_months(), false)) &&
-           run_step("drop an old month", [] { store::drop_audit_month(pg::settings::audit_retention); });
+    const Interruptible interruptible;
+    // Also after a failure of the statistics.
+    static bool changed = false;
+    bool done = make_months(changed);
+    done &= drop_month(changed);
+    if (must_end() || !run_step("analyze the audit trail", [&] { store::analyze_audit_trail(changed); })) {
+        return false;
+    }
+    changed = false;
+    return done;
 }
 
 void run(Oid database) {
@@ -160,7 +193,9 @@ void run(Oid database) {
         return;
     }
     pin_worker_settings();
-    Task events, uses, expiry, pruning, outbox, partitions;
+    Task events, uses, expiry, pruning, outbox;
+    // An attempt makes writers wait for half a second, and there is more than a month's time.
+    Task partitions(600 * second);
     bool last = false;
     while (!last) {
         // What happened before the request to end is still written.
@@ -171,7 +206,6 @@ void run(Oid database) {
                 // Whether they are due or not: there is nobody to do it later.
                 write_events();
                 write_uses();
-                withdraw_months();
             } else {
                 events.run_if_due(0, [] { return write_events(); });
                 uses.run_if_due(pg::settings::usage_interval * second, [] { return write_uses(); });

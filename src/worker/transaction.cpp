@@ -1,8 +1,31 @@
+#include <cstring>
+
 #include "worker/transaction.h"
 
 namespace apikey::worker {
+namespace {
+
+Failed failed;
+
+/** Cuts off what does not fit. Where that is in a character of several bytes, all bytes of which have the
+ * highest bit set in any encoding of a server, goes back to the last one of a single byte. */
+void note_message(std::string_view message) {
+    std::size_t length = std::min(message.size(), failed.message.size() - 1);
+    while (length < message.size() && length > 0 && (message[length - 1] & 0x80) != 0) {
+        length--;
+    }
+    memcpy(failed.message.data(), message.data(), length);
+    failed.message[length] = '\0';
+}
+
+}  // namespace
+
+const Failed& last_failure() {
+    return failed;
+}
 
 void begin_transaction(const char* purpose) {
+    failed.sqlstate = 0;
     pg::call([&] {
         SetCurrentStatementStartTimestamp();
         StartTransactionCommand();
@@ -25,6 +48,8 @@ void abort_transaction(const char* purpose) {
     const char* message = report.postgres != nullptr ? report.postgres->message : report.message;
     const char* detail = report.postgres != nullptr ? report.postgres->detail : report.detail;
     const int sqlstate = report.postgres != nullptr ? report.postgres->sqlerrcode : report.sqlstate;
+    failed.sqlstate = sqlstate;
+    note_message(message == nullptr ? "" : message);
     pg::call([&] {
         ereport(LOG, (errcode(sqlstate),
                       errmsg("apikey could not %s: %s", purpose, message == nullptr ? "" : message),

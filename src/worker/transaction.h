@@ -9,6 +9,13 @@
  */
 namespace apikey::worker {
 
+/** What the last transaction failed of. */
+struct Failed {
+    int sqlstate = 0;  ///< 0: it did not
+    std::array<char, 256> message{};
+};
+const Failed& last_failure();
+
 void begin_transaction(const char* purpose);
 void commit_transaction();
 /** Logs the exception in flight as what went wrong with `purpose`, and aborts. To be called in a catch block.

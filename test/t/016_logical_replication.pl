@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 # Everything, or just what the answers depend on.
-my %publication = (all => 'ALL TABLES', some => 'TABLE apikey.role, apikey.signing_key, apikey.key');
+my %publication = (all => 'ALL TABLES WITH (publish_via_partition_root = true)', some => 'TABLE apikey.role, apikey.signing_key, apikey.key');
 for my $kind (sort keys %publication)
 {
 	my $publisher = new_cluster("publisher_$kind", streaming => 'logical');

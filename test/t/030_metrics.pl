@@ -218,7 +218,7 @@ $node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
 $node->restart;
 my %bare = metrics($node, user => 'monitor');
 is_deeply(
-	\%bare, { map { ($_ => $restarted{$_}) } grep { /^apikey_(?:build_info|in_recovery|mirror_outbox|keys(?!_issued))/ } keys %restarted },
+	\%bare, { map { ($_ => $restarted{$_}) } grep { /^apikey_(?:build_info|in_recovery|mirror_outbox|audit_months|keys(?!_issued))/ } keys %restarted },
 	'without preloading the view shows what tables say, and the version');
 my %failure = failure($node, 'SELECT * FROM apikey.latency_histogram()', @app);
 is($failure{sqlstate}, '55000', 'the histogram says what it needs');
