@@ -16,7 +16,7 @@ CREATE TABLE apikey.audit_event (
 ) PARTITION BY RANGE (at);
 COMMENT ON TABLE apikey.audit_event IS 'Who did what to which key, append-only';
 COMMENT ON COLUMN apikey.audit_event.event IS
-    'issued, refreshed, revoked, disabled, enabled, changed, expired, deleted, denied, role_..., signing_key_..., access_..., audit_month_dropped';
+    'issued, refreshed, revoked, disabled, enabled, changed, expired, deleted, denied, role_..., signing_key_..., access_..., audit_month_dropped, session_terminated';
 COMMENT ON COLUMN apikey.audit_event.code IS 'For denied: the verdict''s code; for revoked: the reason';
 COMMENT ON COLUMN apikey.audit_event.key_id IS 'For denied: the key that the token names, which NOT_FOUND and SIGNATURE_INVALID say it has not proven';
 COMMENT ON COLUMN apikey.audit_event.detail IS 'What else there is to know, by event';

@@ -108,6 +108,12 @@ CREATE FUNCTION apikey.adopt_master_key() RETURNS text
 COMMENT ON FUNCTION apikey.adopt_master_key() IS
     'When the master key that this database was set up with is lost for good: new keys are made under the present master key file from now on. Puts a new EdDSA signing key into use and returns its kid; keys made under the lost one stay UNAVAILABLE';
 
+CREATE FUNCTION apikey.lock_signing_key(kid text) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 10000
+    AS 'MODULE_PATHNAME', 'apikey_lock_signing_key';
+COMMENT ON FUNCTION apikey.lock_signing_key(text) IS
+    'For retire_signing_key(): locks a signing key and the keys that it has signed; terminates who holds them up for longer than apikey.revoke_wait';
+
 CREATE FUNCTION apikey.retire_signing_key(kid text, confirm boolean DEFAULT false)
     RETURNS TABLE (key_id uuid, generation integer, owner text, expires_at timestamptz)
     LANGUAGE plpgsql VOLATILE COST 10000 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -127,7 +133,7 @@ BEGIN
     END IF;
     IF confirm THEN
         -- Waits for transactions that are issuing with this key, so that the list and the revocations leave none of them out.
-        PERFORM FROM apikey.signing_key s WHERE s.kid = retire_signing_key.kid FOR UPDATE;
+        PERFORM apikey.lock_signing_key(retire_signing_key.kid);
     END IF;
     SELECT jsonb_agg(v) INTO victims FROM (
         SELECT k.key_id, k.generation, k.owner, k.expires_at FROM apikey.key k

@@ -154,6 +154,11 @@ PG_ENTRY(apikey_enable_id) {
     PG_RETURN_VOID();
 }
 
+PG_ENTRY(apikey_lock_signing_key) {
+    entry::require_writable("apikey.retire_signing_key()");
+    return BoolGetDatum(flow::lock_signing_key(entry::required_argument(fcinfo, 0, "kid")));
+}
+
 PG_ENTRY(apikey_rotate_signing_key) {
     entry::require_writable("apikey.rotate_signing_key()");
     return pg::text_datum(flow::rotate_signing_key(entry::algorithm_argument(fcinfo, 0)));

@@ -10,6 +10,7 @@
 #include "pg/datum.h"
 #include "pg/failure.h"
 #include "pg/owner_scope.h"
+#include "pg/prepare_guard.h"
 #include "pg/settings.h"
 #include "shm/at_commit.h"
 #include "store/master_key.h"
@@ -63,7 +64,7 @@ Issued successor(const store::KeyRow& key, const store::RoleRow& role, store::Ro
             key.expires_at};
 }
 
-Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, const core::MasterKeys& keys) {
+void refuse_too_early(const store::KeyHead& key, const store::RoleRow& role) {
     const TimestampTz now = pg::timestamp(pg::now());
     const TimestampTz opens = refresh_after(key.issued_at, key.expires_at, role.refresh_window);
     if (now < opens) {
@@ -73,6 +74,11 @@ Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, con
         throw denial(Code::refresh_too_early, key.key_id, detail,
                      "Refresh from refresh_after on, before expires_at.");
     }
+}
+
+Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, const core::MasterKeys& keys) {
+    refuse_too_early(key, role);
+    const TimestampTz now = pg::timestamp(pg::now());
     const Interval* ttl = key.ttl != nullptr ? key.ttl : role.ttl;
     if (ttl == nullptr) {
         throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -116,15 +122,21 @@ Issued next_token(std::optional<std::string_view> token, Claim& claim) {
     {
         store::LatestSnapshot snapshot;
         proof = prove(PresentedToken(*token, GetCurrentTimestamp()), snapshot);
+        claim = claim_of(proof);
+        if (proof.code != Code::valid) {
+            throw denial(proof);
+        }
+        refuse_unless_good(proof, *proof.key, proof.position);
+        // Before anything is locked: a token that is not due yet must not be of use to hold up others.
+        if (const auto role = store::find_role(snapshot, proof.key->role);
+            role && proof.position == Position::current) {
+            refuse_too_early(*proof.key, *role);
+        }
     }
-    claim = claim_of(proof);
-    if (proof.code != Code::valid) {
-        throw denial(proof);
-    }
-    refuse_unless_good(proof, *proof.key, proof.position);
 
     // The proof took milliseconds; others may have refreshed meanwhile. From here on the row is ours until
     // COMMIT.
+    pg::forbid_prepare("apikey.refresh()");
     const pg::OwnerScope as_owner(store::tables_owner());
     const core::Uuid key_id = proof.key->key_id;
     store::lock_key(key_id);

@@ -6,6 +6,8 @@
 #include "pg/datum.h"
 #include "pg/failure.h"
 #include "pg/owner_scope.h"
+#include "pg/prepare_guard.h"
+#include "store/revocation_lock.h"
 #include "store/snapshot.h"
 
 namespace apikey::flow {
@@ -66,10 +68,11 @@ std::optional<store::KeyRow> read(const core::Uuid& key_id) {
                       "Try the transaction again.");
 }
 
-Revocation revoke_by_id(const core::Uuid& key_id, std::string_view reason) {
+Revocation revoke_by_id(const core::Uuid& key_id, std::string_view reason, store::RevokedBy by) {
     const std::uint64_t receipt =
         U64FromFullTransactionId(pg::call([] { return GetTopFullTransactionId(); }));
     const pg::OwnerScope as_owner(store::tables_owner());
+    store::lock_key_for_revocation(key_id, by);
     if (const auto revoked_at = store::revoke_key(key_id, reason)) {
         pg::call([] { CommandCounterIncrement(); });
         return {key_id, *revoked_at, false, receipt};
@@ -112,6 +115,7 @@ void check_disabled_reason(std::optional<std::string_view> reason) {
 
 void disable_by_id(const core::Uuid& key_id, std::optional<std::string_view> reason) {
     const pg::OwnerScope as_owner(store::tables_owner());
+    store::lock_key_for_revocation(key_id, store::RevokedBy::privilege);
     if (!store::disable_key(key_id, reason)) {
         check_unchanged(key_id, core::KeyState::disabled);
     }
@@ -122,12 +126,12 @@ void disable_by_id(const core::Uuid& key_id, std::optional<std::string_view> rea
 
 Revocation revoke(std::string_view key, std::string_view reason) {
     check_reason(reason);
-    return revoke_by_id(resolve(key), reason);
+    return revoke_by_id(resolve(key), reason, store::RevokedBy::privilege);
 }
 
 Revocation revoke(const core::Uuid& key_id, std::string_view reason) {
     check_reason(reason);
-    return revoke_by_id(key_id, reason);
+    return revoke_by_id(key_id, reason, store::RevokedBy::privilege);
 }
 
 Revocation revoke_token(std::optional<std::string_view> token, std::string_view reason) {
@@ -138,15 +142,28 @@ Revocation revoke_token(std::optional<std::string_view> token, std::string_view 
         }
         return proven_key_id(*token, claim);
     });
-    return revoke_by_id(key_id, reason);
+    pg::forbid_prepare("apikey.revoke_token()");
+    return revoke_by_id(key_id, reason, store::RevokedBy::token);
 }
 
 std::uint64_t revoke_owner(std::string_view owner, std::string_view reason) {
     check_reason(reason);
     const pg::OwnerScope as_owner(store::tables_owner());
-    const auto count = store::revoke_keys_of_owner(owner, reason);
-    pg::call([] { CommandCounterIncrement(); });
-    return count;
+    std::uint64_t count = 0;
+    // Locked one after the other in the order of their ids, so that two of these at once cannot wait for each
+    // other. What was issued meanwhile is found the next time round.
+    for (;;) {
+        const auto key_ids = store::unrevoked_keys_of_owner(owner);
+        for (const core::Uuid& key_id : key_ids) {
+            store::lock_key_for_revocation(key_id, store::RevokedBy::privilege);
+        }
+        const auto revoked = key_ids.empty() ? 0 : store::revoke_keys_of_owner(owner, key_ids, reason);
+        if (revoked == 0) {
+            return count;
+        }
+        count += revoked;
+        pg::call([] { CommandCounterIncrement(); });
+    }
 }
 
 void disable(std::string_view key, std::optional<std::string_view> reason) {

@@ -2,6 +2,7 @@
 #include "pg/owner_scope.h"
 #include "store/keys.h"
 #include "store/master_key.h"
+#include "store/revocation_lock.h"
 #include "store/signing_keys.h"
 
 namespace apikey::flow {
@@ -24,6 +25,11 @@ std::string stage_signing_key(core::Algorithm algorithm) {
     auto kid = store::add_pending_signing_key(algorithm, keys);
     pg::call([] { CommandCounterIncrement(); });
     return kid;
+}
+
+bool lock_signing_key(std::string_view kid) {
+    const pg::OwnerScope as_owner(store::tables_owner());
+    return store::lock_signing_key_for_retirement(kid);
 }
 
 std::string adopt_master_key() {

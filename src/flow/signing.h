@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "core/jws.h"
 
@@ -16,6 +17,10 @@ std::string rotate_signing_key(core::Algorithm algorithm);
  * another. Returns the kid.
  */
 std::string adopt_master_key();
+
+/** For the retirement of a signing key: locks it and the keys that it has signed (store/revocation_lock.h).
+ * False: there is no such key. */
+bool lock_signing_key(std::string_view kid);
 
 /** Makes a pending signing key, which jwks() publishes. Returns the kid. */
 std::string stage_signing_key(core::Algorithm algorithm);

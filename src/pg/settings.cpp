@@ -10,6 +10,7 @@ namespace apikey::pg::settings {
 int pbkdf2_iterations = min_pbkdf2_iterations;
 char* master_key_file = nullptr;
 int refresh_grace = 300;
+int revoke_wait = 2000;
 char* issuer = nullptr;
 char* audience = nullptr;
 char* environments = nullptr;
@@ -237,6 +238,14 @@ void define() {
         "apikey.refresh_grace", "How long the previous token still validates after a refresh.",
         "Long enough for a fleet to change over; 0 ends the previous token at the COMMIT of the refresh.",
         &refresh_grace, 300, 0, 86400, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "apikey.revoke_wait", "How long a revocation waits for sessions that hold the key's row.",
+        "Then revoke(), revoke_token(), revoke_owner(), disable() and retire_signing_key() terminate them, "
+        "and "
+        "those that stand in line for the row. A refresh with a stolen token in a transaction that is left "
+        "open "
+        "must not keep the key in use. Plain UPDATE and DELETE wait as long as lock_timeout lets them.",
+        &revoke_wait, 2000, 0, 600000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
     DefineCustomStringVariable("apikey.issuer", "The iss claim of new JWTs.",
                                "RFC 7519 section 4.1.1: a name or URI of this issuer.", &issuer, "apikey",
                                PGC_SUSET, 0, check_issuer, nullptr, nullptr);

@@ -11,7 +11,8 @@ inline constexpr int max_pbkdf2_iterations = 10000000;
 
 extern int pbkdf2_iterations;
 extern char* master_key_file;
-extern int refresh_grace;  ///< seconds
+extern int refresh_grace;
+extern int revoke_wait;  ///< seconds
 extern char* issuer;
 extern char* audience;
 extern char* environments;  ///< comma-separated, checked when set; empty means all

@@ -69,9 +69,13 @@ void write_audit_event(const KeyEvent& event) {
     std::array<bool, column_count> nulls{};
     add_circumstances(values, nulls);
     values[c_event] = pg::text_datum(event.event);
-    values[c_key_id] = event.key_id;
-    values[c_generation] = Int32GetDatum(event.generation);
-    values[c_owner] = event.owner;
+    const auto set = [&](std::size_t column, std::optional<Datum> value) {
+        values[column] = value.value_or(0);
+        nulls[column] = !value;
+    };
+    set(c_key_id, event.key_id);
+    set(c_generation, event.generation ? std::optional(Int32GetDatum(*event.generation)) : std::nullopt);
+    set(c_owner, event.owner);
     nulls[c_code] = true;
     values[c_detail] = event.detail;
     if (writer.insert(values, nulls)) {
@@ -82,8 +86,12 @@ void write_audit_event(const KeyEvent& event) {
         "INSERT INTO apikey.audit_event (event, key_id, generation, owner, detail) VALUES ($1, $2, $3, $4, "
         "$5)",
         TEXTOID, UUIDOID, INT4OID, TEXTOID, JSONBOID);
-    const std::array<pg::Parameter, 5> parameters = {values[c_event], values[c_key_id], values[c_generation],
-                                                     values[c_owner], values[c_detail]};
+    const auto parameter = [&](std::size_t column) {
+        return pg::Parameter::of(!nulls[column], values[column]);
+    };
+    const std::array<pg::Parameter, 5> parameters = {parameter(c_event), parameter(c_key_id),
+                                                     parameter(c_generation), parameter(c_owner),
+                                                     parameter(c_detail)};
     statement.run(parameters);
 }
 

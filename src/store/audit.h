@@ -4,13 +4,13 @@
 
 namespace apikey::store {
 
-/** An event of a key, as it is written to apikey.audit_event. Who, when and from where is added. */
+/** An event, as it is written to apikey.audit_event. Who, when and from where is added. */
 struct KeyEvent {
     const char* event;
-    Datum key_id;
-    std::int32_t generation;
-    Datum owner;   ///< text
-    Datum detail;  ///< jsonb
+    std::optional<Datum> key_id;
+    std::optional<std::int32_t> generation;
+    std::optional<Datum> owner;  ///< text
+    Datum detail;                ///< jsonb
 };
 
 /** Call as the owner of the tables. */

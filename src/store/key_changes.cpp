@@ -40,6 +40,16 @@ auto write_row(Write&& write) -> decltype(write()) {
     }
 }
 
+/** The first column of the last result. */
+std::vector<core::Uuid> key_ids(std::uint64_t rows) {
+    std::vector<core::Uuid> ids;
+    ids.reserve(rows);
+    for (std::uint64_t row = 0; row < rows; row++) {
+        ids.push_back(pg::uuid_from_datum(pg::result_value(row, 1).value()));
+    }
+    return ids;
+}
+
 RowWriter writer("key", key_columns);
 
 /** The row that the statement of insert_key() makes, with what it leaves to defaults. False: it takes the
@@ -86,11 +96,19 @@ bool insert_row(std::span<const pg::Parameter, 20> parameters, bool* inserted) {
 
 }  // namespace
 
-void lock_key(const core::Uuid& key_id) {
+bool lock_key(const core::Uuid& key_id) {
     const pg::SpiSession spi;
     static pg::Statement statement("SELECT FROM apikey.key k WHERE k.key_id = $1 FOR NO KEY UPDATE", UUIDOID);
     const std::array<pg::Parameter, 1> parameters = {pg::uuid_datum(key_id)};
-    statement.run(parameters, pg::Visibility::latest);
+    return statement.run(parameters, pg::Visibility::latest) == 1;
+}
+
+bool try_lock_key(const core::Uuid& key_id) {
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "SELECT FROM apikey.key k WHERE k.key_id = $1 FOR NO KEY UPDATE SKIP LOCKED", UUIDOID);
+    const std::array<pg::Parameter, 1> parameters = {pg::uuid_datum(key_id)};
+    return statement.run(parameters, pg::Visibility::latest) == 1;
 }
 
 bool insert_key(const NewKey& key) {
@@ -200,20 +218,39 @@ std::optional<TimestampTz> revoke_key(const core::Uuid& key_id, std::string_view
     return DatumGetTimestampTz(pg::result_value(0, 1).value());
 }
 
-std::uint64_t revoke_keys_of_owner(std::string_view owner, std::string_view reason) {
+std::vector<core::Uuid> unrevoked_keys_of_owner(std::string_view owner) {
     const pg::SpiSession spi;
-    // Locked in one order first, so that two of these at once cannot wait for each other.
-    static pg::Statement lock(
-        "SELECT FROM apikey.key k WHERE k.owner = $1 AND k.state <> 'revoked' ORDER BY k.key_id FOR NO KEY "
-        "UPDATE",
+    static pg::Statement statement(
+        "SELECT k.key_id FROM apikey.key k WHERE k.owner = $1 AND k.state <> 'revoked' ORDER BY k.key_id",
         TEXTOID);
     const std::array<pg::Parameter, 1> whose = {pg::text_datum(owner)};
-    lock.run(whose, pg::Visibility::latest);
+    return key_ids(statement.run(whose, pg::Visibility::latest));
+}
+
+std::vector<core::Uuid> unrevoked_keys_signed_by(std::string_view kid) {
+    const pg::SpiSession spi;
     static pg::Statement statement(
-        "UPDATE apikey.key k SET state = 'revoked', revocation_reason = $2 WHERE k.owner = $1 AND k.state <> "
-        "'revoked'",
-        TEXTOID, TEXTOID);
-    const std::array<pg::Parameter, 2> parameters = {pg::text_datum(owner), pg::text_datum(reason)};
+        "SELECT k.key_id FROM apikey.key k WHERE $1 IN (k.kid, k.previous_kid) AND k.state <> 'revoked' "
+        "ORDER BY k.key_id",
+        TEXTOID);
+    const std::array<pg::Parameter, 1> signer = {pg::text_datum(kid)};
+    return key_ids(statement.run(signer, pg::Visibility::latest));
+}
+
+std::uint64_t revoke_keys_of_owner(std::string_view owner, std::span<const core::Uuid> key_ids,
+                                   std::string_view reason) {
+    std::vector<std::optional<Datum>> ids;
+    ids.reserve(key_ids.size());
+    for (const core::Uuid& id : key_ids) {
+        ids.emplace_back(pg::uuid_datum(id));
+    }
+    const pg::SpiSession spi;
+    static pg::Statement statement(
+        "UPDATE apikey.key k SET state = 'revoked', revocation_reason = $3 WHERE k.key_id = ANY ($2) AND "
+        "k.owner = $1 AND k.state <> 'revoked'",
+        TEXTOID, UUIDARRAYOID, TEXTOID);
+    const std::array<pg::Parameter, 3> parameters = {pg::text_datum(owner), pg::array_datum(UUIDOID, ids),
+                                                     pg::text_datum(reason)};
     return statement.run(parameters, pg::Visibility::latest);
 }
 

@@ -136,6 +136,13 @@ std::optional<KeyRow> find_key(RowSnapshot& snapshot, const core::Uuid& key_id) 
     return key;
 }
 
+RowLockers find_key_lockers(const core::Uuid& key_id) {
+    LatestSnapshot snapshot;
+    pg_uuid_t key;
+    memcpy(key.data, key_id.bytes.data(), sizeof(key.data));
+    return table.find_lockers(snapshot, UUIDPGetDatum(&key));
+}
+
 std::optional<core::ByteView> newest_fingerprint(RowSnapshot& snapshot) {
     Values<column_count> row;
     if (!table.find_last(snapshot, row.values, row.nulls)) {

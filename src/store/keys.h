@@ -71,9 +71,14 @@ std::optional<core::ByteView> newest_fingerprint(RowSnapshot& snapshot);
  */
 const KeyHead* find_key_head(LatestSnapshot& snapshot, const core::Uuid& key_id, RowHint& hint);
 
-/** Waits for, and takes, the row lock of an update; held until the end of the transaction. Call as the owner
- * of the tables. */
-void lock_key(const core::Uuid& key_id);
+/** Waits for, and takes, the row lock of an update; held until the end of the transaction. False: there is no
+ * such key. Call as the owner of the tables. */
+bool lock_key(const core::Uuid& key_id);
+/** The same without waiting; false also where the row is locked. */
+bool try_lock_key(const core::Uuid& key_id);
+
+/** Who is in the way of a change of the key. */
+RowLockers find_key_lockers(const core::Uuid& key_id);
 
 /** What issue() has decided on. Arrays and jsonb are the caller's own arguments. */
 struct NewKey {
@@ -121,8 +126,15 @@ void advance_generation(const core::Uuid& key_id, std::int32_t generation, const
  * exist. As the owner of the tables. */
 std::optional<TimestampTz> revoke_key(const core::Uuid& key_id, std::string_view reason);
 
-/** How many keys this call revoked. As the owner of the tables. */
-std::uint64_t revoke_keys_of_owner(std::string_view owner, std::string_view reason);
+/** The keys of an owner that are not revoked, in the order of their ids. As the owner of the tables. */
+std::vector<core::Uuid> unrevoked_keys_of_owner(std::string_view owner);
+
+/** Those that the signing key has signed: the current or the previous generation. */
+std::vector<core::Uuid> unrevoked_keys_signed_by(std::string_view kid);
+
+/** How many of these keys, where they belong to the owner, this call revoked. As the owner of the tables. */
+std::uint64_t revoke_keys_of_owner(std::string_view owner, std::span<const core::Uuid> key_ids,
+                                   std::string_view reason);
 
 /** active → disabled; false when it was not active. As the owner of the tables. */
 bool disable_key(const core::Uuid& key_id, std::optional<std::string_view> reason);

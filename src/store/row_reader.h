@@ -34,6 +34,14 @@ Oid relation_owner(Oid relation);
 /** An error (55000) when the table's first columns are not these. */
 void verify_columns(Relation relation, const char* name, std::span<const Column> columns);
 
+/** Who keeps a row locked, or has changed it and not committed yet. */
+struct RowLockers {
+    bool found = false;  ///< is there such a row?
+    Oid table = InvalidOid;
+    ItemPointerData place{};
+    std::vector<TransactionId> transactions;  ///< top-level, in progress, not our own
+};
+
 /**
  * A table whose columns this library knows by number. On first use, and again after the table has changed,
  * the columns are compared with `columns`; a difference is an error (55000) that asks for ALTER EXTENSION
@@ -77,6 +85,9 @@ class Table {
     using Accept = bool (*)(std::span<const Datum> values);
     bool lock_key_share(RowSnapshot& snapshot, Datum key, RowHint& hint, std::span<Datum> values,
                         std::span<bool> nulls, Accept accept = nullptr);
+
+    /** Of the row with this key, as `snapshot` shows it. */
+    RowLockers find_lockers(RowSnapshot& snapshot, Datum key);
 
   private:
     /** The table and its primary key, locked and open. */

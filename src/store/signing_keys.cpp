@@ -248,6 +248,26 @@ bool lock_signing_key(std::string_view kid) {
     return table.lock_key_share(snapshot, pg::text_datum(kid), last_seen, value, null);
 }
 
+bool lock_signing_key_for_update(std::string_view kid) {
+    const pg::SpiSession spi;
+    static pg::Statement statement("SELECT FROM apikey.signing_key s WHERE s.kid = $1 FOR UPDATE", TEXTOID);
+    const std::array<pg::Parameter, 1> parameters = {pg::text_datum(kid)};
+    return statement.run(parameters, pg::Visibility::latest) == 1;
+}
+
+bool try_lock_signing_key_for_update(std::string_view kid) {
+    const pg::SpiSession spi;
+    static pg::Statement statement("SELECT FROM apikey.signing_key s WHERE s.kid = $1 FOR UPDATE SKIP LOCKED",
+                                   TEXTOID);
+    const std::array<pg::Parameter, 1> parameters = {pg::text_datum(kid)};
+    return statement.run(parameters, pg::Visibility::latest) == 1;
+}
+
+RowLockers find_signing_key_lockers(std::string_view kid) {
+    LatestSnapshot snapshot;
+    return table.find_lockers(snapshot, pg::text_datum(kid));
+}
+
 std::optional<bool> active_key_is_under(const core::MasterKeys& keys) {
     if (!last_active_kid().empty()) {
         LatestSnapshot snapshot;

@@ -3,7 +3,7 @@
 #include "core/jws.h"
 #include "core/token_hash.h"
 #include "pg/guard.h"
-#include "store/snapshot.h"
+#include "store/row_reader.h"
 
 namespace apikey::store {
 
@@ -45,6 +45,15 @@ const core::SigningKey& unseal(const SigningKeyRow& row, const core::MasterKeys&
  * tables.
  */
 SigningKeyRow lock_active_signing_key(const core::MasterKeys& keys);
+
+/** Waits for, and takes, the row lock that keeps out who signs with the key. False: there is no such key. As
+ * the owner of the tables. */
+bool lock_signing_key_for_update(std::string_view kid);
+/** The same without waiting; false also where the row is locked. */
+bool try_lock_signing_key_for_update(std::string_view kid);
+
+/** Who is in the way of that. */
+RowLockers find_signing_key_lockers(std::string_view kid);
 
 /**
  * Until the end of the transaction nobody else adds a signing key or puts one into use; readers, and locks
