@@ -61,6 +61,7 @@ INSERT INTO expected_function VALUES
     -- Only the extension's own.
     ('apikey.access_privileges(text)',                    '- - - - -'),
     ('apikey.force_sync_commit()',                        '- - - - -'),
+    ('apikey.lock_signing_key(text)',                     '- - - - -'),
     ('apikey.jwk(text,bytea,text)',                       '- - - - -'),
     ('apikey.key_after_delete()',                         '- - - - -'),
     ('apikey.key_check_references()',                     '- - - - -'),
