@@ -19,6 +19,7 @@ my %parameters = (
 	'apikey.usage_retention' => [ 'sighup', '1d' ],
 	'apikey.audit_retention' => [ 'sighup', '1d' ],
 	'apikey.refresh_grace' => [ 'superuser', '0' ],
+	'apikey.revoke_wait' => [ 'sighup', '5s' ],
 	'apikey.issuer' => [ 'superuser', 'me' ],
 	'apikey.audience' => [ 'superuser', 'you' ],
 	'apikey.environments' => [ 'superuser', 'test' ],

@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 # Tests of who is ended wait a tenth of a second; those of a session that is in the way for a moment only, for as long as it takes.
-my $node = new_cluster('wins', conf => "max_connections = 60\nmax_prepared_transactions = 5\napikey.revoke_wait = 100ms\n");
+my $node = new_cluster('wins', conf => "max_connections = 60\nmax_prepared_transactions = 5\napikey.revoke_wait = 100ms\nstatement_timeout = 120s\n");
 value($node, "INSERT INTO apikey.role (name, ttl, permissions, refresh_window) VALUES ('due', '7 days', '{chat:*}', '8 days')");
 value($node, 'CREATE ROLE app LOGIN; CREATE ROLE plain SUPERUSER LOGIN');
 value($node, "SELECT apikey.grant_access('app', 'application')");
@@ -127,12 +127,15 @@ for my $level ('REPEATABLE READ', 'SERIALIZABLE')
 	close_holder($_) for @holders;
 
 	my $key = new_key();
+	my $keeper = session($node);
+	value($keeper, 'SELECT pg_advisory_lock(61)');
 	my $first = holder($holds{'refresh()'}->($key));
-	my @line = map { waiting([ 'BEGIN', $holds{'refresh()'}->($key), 'SELECT pg_sleep(600)' ], name => "in line $_") } 1 .. 3;
+	my @line = map { waiting([ 'BEGIN', $holds{'refresh()'}->($key), 'SELECT pg_advisory_lock(61)' ], name => "in line $_") } 1 .. 3;
 	value($node, "SELECT apikey.revoke('$key->{key_id}')");
 	is(code($node, $key->{token}), 'REVOKED', 'sessions that stand in line for the row gain nothing');
 	is(scalar(() = terminated($key) =~ /\d+/g), 4, 'all are ended');
 	$_->{run}->finish for @line;
+	$keeper->quit;
 	close_holder($first);
 }
 
