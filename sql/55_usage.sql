@@ -33,15 +33,23 @@ CREATE FUNCTION apikey.record_expired(batch integer) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    -- A key whose transaction has not ended yet would be passed by. This comes before the snapshot that looks for keys.
+    -- A key whose transaction has not ended yet would be passed by. This comes before the snapshot that looks for keys. Who has written
+    -- keys, or locked what a new key refers to, holds a lock on the table; nobody else is waited for, and who forgets to end not for ever.
     safe_up_to CONSTANT timestamptz := (
-        SELECT least(clock_timestamp(), min(a.xact_start)) FROM pg_stat_activity a
-         WHERE a.datname = current_database() AND a.backend_xid IS NOT NULL AND a.pid <> pg_backend_pid());
+        SELECT least(clock_timestamp(), min(coalesce(a.xact_start, a.backend_start)))
+          FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+         WHERE l.locktype = 'relation' AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+           AND l.relation IN ('apikey.key'::regclass, 'apikey.role'::regclass, 'apikey.signing_key'::regclass)
+           AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')
+           AND l.pid <> pg_backend_pid() AND coalesce(a.xact_start, a.backend_start) > now() - interval '1 hour');
     seen bigint;
     last_seen timestamptz;
 BEGIN
-    -- When a prepared one began, nobody knows any more; one that is forgotten is not waited for.
-    IF EXISTS (SELECT FROM pg_prepared_xacts p WHERE p.database = current_database() AND p.prepared > now() - interval '1 hour') THEN
+    -- When a prepared one began, nobody knows any more.
+    IF EXISTS (SELECT FROM pg_prepared_xacts p JOIN pg_locks l ON l.virtualtransaction = '-1/' || p.transaction
+                WHERE p.database = current_database() AND p.prepared > now() - interval '1 hour' AND l.locktype = 'relation'
+                  AND l.relation IN ('apikey.key'::regclass, 'apikey.role'::regclass, 'apikey.signing_key'::regclass)
+                  AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')) THEN
         RETURN 0;
     END IF;
     -- Who is connected was remembered above, and a pg_restore may have come since: it is looked at again, after the snapshot is taken.

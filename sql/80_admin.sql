@@ -25,7 +25,8 @@ COMMENT ON FUNCTION apikey.library_version() IS 'Version of the shared library; 
 
 CREATE FUNCTION apikey.worker_state(worker text, OUT state text, OUT detail jsonb)
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED COST 50 AS 'MODULE_PATHNAME', 'apikey_worker_state';
-COMMENT ON FUNCTION apikey.worker_state(text) IS 'launcher, maintenance or mirror: ok, starting, failed (it will be tried again), missing, unlisted or standby';
+COMMENT ON FUNCTION apikey.worker_state(text) IS
+    'launcher, maintenance or mirror: ok, failing (a step of its work has failed several times in a row), mismatch (the extension is of another version than the library), starting, failed (it will be tried again), missing, unlisted or standby';
 
 CREATE FUNCTION apikey.mirror_state(OUT state text, OUT detail jsonb)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 50 AS 'MODULE_PATHNAME', 'apikey_mirror_state';

@@ -44,6 +44,16 @@ Network unmapped(const Network& network) {
     return ipv4;
 }
 
+Network client_group(const Network& client) {
+    constexpr int group_bits = 64;
+    Network group = unmapped(client);
+    if (group.family == Network::Family::ipv6 && group.prefix_length > group_bits) {
+        group.prefix_length = group_bits;
+        std::fill(group.address.begin() + group_bits / 8, group.address.end(), std::uint8_t{0});
+    }
+    return group;
+}
+
 bool contains(const Network& outer, const Network& inner) {
     const Network wide = unmapped(outer);
     const Network narrow = unmapped(inner);

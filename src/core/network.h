@@ -23,6 +23,10 @@ inline constexpr int max_client_networks = 256;
  */
 Network unmapped(const Network& network);
 
+/** What counts as one client: an IPv4 address, or a whole IPv6 /64, which one subscriber mostly has. A wider
+ * network stays as it is. */
+Network client_group(const Network& client);
+
 /** Is every address of `inner` inside `outer`? Families differ: no. Mapped addresses count as IPv4. */
 bool contains(const Network& outer, const Network& inner);
 

@@ -108,5 +108,5 @@ PG_ENTRY(apikey_master_key_state) {
     if (!master.problem.empty()) {
         values[1] = pg::text_datum(master.problem);
     }
-    return pg::make_composite(fcinfo, values.data(), nulls.data(), 2);
+    return pg::make_composite(fcinfo, values, nulls, std::array{Oid(TEXTOID), Oid(TEXTOID)});
 }

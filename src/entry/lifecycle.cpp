@@ -55,7 +55,9 @@ Datum composite(FunctionCallInfo fcinfo, const flow::Issued& issued) {
     };
     std::array<bool, 8> nulls{};
     nulls[1] = !issued.token;
-    return pg::make_composite(fcinfo, values.data(), nulls.data(), values.size());
+    constexpr std::array<Oid, 8> types = {UUIDOID, TEXTOID,        INT4OID,        TEXTOID,
+                                          TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+    return pg::make_composite(fcinfo, values, nulls, types);
 }
 
 Datum composite(FunctionCallInfo fcinfo, const flow::Revocation& revocation) {
@@ -66,7 +68,8 @@ Datum composite(FunctionCallInfo fcinfo, const flow::Revocation& revocation) {
         UInt64GetDatum(revocation.receipt),
     };
     std::array<bool, 4> nulls{};
-    return pg::make_composite(fcinfo, values.data(), nulls.data(), values.size());
+    constexpr std::array<Oid, 4> types = {UUIDOID, TIMESTAMPTZOID, BOOLOID, XID8OID};
+    return pg::make_composite(fcinfo, values, nulls, types);
 }
 
 core::Algorithm algorithm_argument(FunctionCallInfo fcinfo, int index) {

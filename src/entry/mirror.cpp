@@ -135,5 +135,5 @@ PG_ENTRY(apikey_mirror_state) {
     std::array<Datum, 2> values = {pg::text_datum(state),
                                    pg::jsonb_datum(detail.empty() ? "{}" : detail.text())};
     std::array<bool, 2> nulls{};
-    return pg::make_composite(fcinfo, values.data(), nulls.data(), 2);
+    return pg::make_composite(fcinfo, values, nulls, std::array{Oid(TEXTOID), Oid(JSONBOID)});
 }

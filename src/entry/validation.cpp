@@ -46,6 +46,9 @@ enum : std::size_t {
     v_detail,
     verdict_columns
 };
+constexpr std::array<Oid, verdict_columns> verdict_types = {
+    BOOLOID, TEXTOID,  INT4OID,        TEXTOID, UUIDOID, INT4OID, TEXTOID,     TEXTOID,     TEXTARRAYOID,
+    TEXTOID, JSONBOID, TIMESTAMPTZOID, BOOLOID, INT8OID, INT8OID, INTERVALOID, INTERVALOID, JSONBOID};
 
 Datum composite(FunctionCallInfo fcinfo, const Verdict& verdict) {
     std::array<Datum, verdict_columns> values{};
@@ -90,7 +93,7 @@ Datum composite(FunctionCallInfo fcinfo, const Verdict& verdict) {
     if (!verdict.detail.empty()) {
         set(v_detail, pg::jsonb_datum(verdict.detail.text()));
     }
-    return pg::make_composite(fcinfo, values.data(), nulls.data(), verdict_columns);
+    return pg::make_composite(fcinfo, values, nulls, verdict_types);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "core/json_writer.h"
 #include "pg/boundary.h"
 #include "pg/datum.h"
+#include "pg/library_version.h"
 #include "pg/settings.h"
 #include "shm/audit_months.h"
 #include "shm/workers.h"
@@ -30,6 +31,20 @@ std::string_view launcher_state(core::JsonWriter& detail) {
     return "ok";
 }
 
+std::string_view running_state(shm::WorkerSlot::Health health, core::JsonWriter& detail) {
+    using Health = shm::WorkerSlot::Health;
+    switch (health) {
+        case Health::good:
+            break;
+        case Health::failing:
+            return "failing";
+        case Health::other_version:
+            detail.add("reason", pg::remedy(pg::call([] { return pg::raw_installed(); })));
+            return "mismatch";
+    }
+    return "ok";
+}
+
 std::string_view database_worker_state(shm::WorkerKind kind, core::JsonWriter& detail) {
     using State = shm::WorkerSlot::State;
     shm::DatabaseSlot* slot = shm::my_database();
@@ -45,10 +60,15 @@ std::string_view database_worker_state(shm::WorkerKind kind, core::JsonWriter& d
         detail.add("last_turn_at", pg::iso_timestamp(worker.last_turn_at));
     }
     detail.add("starts", static_cast<std::int64_t>(worker.starts))
-        .add("failures", static_cast<std::int64_t>(worker.failures));
+        .add("failures", static_cast<std::int64_t>(worker.failures))
+        .add("failed_steps", static_cast<std::int64_t>(worker.failed_steps));
+    if (worker.step_failed_at != 0) {
+        detail.add("step_failed_at", pg::iso_timestamp(worker.step_failed_at))
+            .add("step_problem", std::string_view(worker.step_problem.data()));
+    }
     switch (worker.state) {
         case State::running:
-            return "ok";
+            return running_state(worker.health, detail);
         case State::starting:
             return "starting";
         case State::failed:
@@ -87,7 +107,7 @@ PG_ENTRY(apikey_worker_state) {
     std::array<Datum, 2> values = {pg::text_datum(state),
                                    pg::jsonb_datum(detail.empty() ? "{}" : detail.text())};
     std::array<bool, 2> nulls{};
-    return pg::make_composite(fcinfo, values.data(), nulls.data(), 2);
+    return pg::make_composite(fcinfo, values, nulls, std::array{Oid(TEXTOID), Oid(JSONBOID)});
 }
 
 PG_ENTRY(apikey_audit_month_failure) {

@@ -110,6 +110,7 @@ void add_counters(const shm::Counters& counters, Samples& samples) {
     samples.add("apikey_rate_limit_evictions_total", counters.rate_evictions);
     samples.add("apikey_events_dropped_total", counters.events_dropped, label("kind", "denial"));
     samples.add("apikey_events_dropped_total", counters.uses_dropped, label("kind", "use"));
+    samples.add("apikey_denials_summarized_total", counters.denials_summarized);
 }
 
 double unix_time(TimestampTz timestamp) {
@@ -121,6 +122,9 @@ void add_worker(std::string_view name, const shm::WorkerSlot& worker, Samples& s
     samples.add("apikey_worker_up", up ? 1.0 : 0.0, label("worker", name));
     samples.add("apikey_worker_starts_total", worker.starts, label("worker", name));
     samples.add("apikey_worker_failures_total", worker.failures, label("worker", name));
+    samples.add("apikey_worker_failed_steps_total", worker.failed_steps, label("worker", name));
+    samples.add("apikey_worker_healthy", up && worker.health == shm::WorkerSlot::Health::good ? 1.0 : 0.0,
+                label("worker", name));
     samples.add("apikey_worker_last_turn_timestamp_seconds", unix_time(worker.last_turn_at),
                 label("worker", name));
 }

@@ -1,5 +1,6 @@
 #include "pg/datum.h"
 #include "pg/failure.h"
+#include "pg/library_version.h"
 
 namespace apikey::pg {
 
@@ -222,16 +223,54 @@ std::optional<std::string_view> text_argument(FunctionCallInfo fcinfo, int index
     return text_view(PG_GETARG_DATUM(index));
 }
 
-Datum make_composite(FunctionCallInfo fcinfo, Datum* values, bool* nulls, int count) {
+namespace {
+
+/** Are these the columns of the descriptor, but for those that were dropped? */
+bool is_shaped(TupleDesc descriptor, std::span<const Oid> types) {
+    std::size_t next = 0;
+    for (int i = 0; i < descriptor->natts; i++) {
+        const Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
+        if (!attribute->attisdropped) {
+            if (next == types.size() || attribute->atttypid != types[next]) {
+                return false;
+            }
+            next++;
+        }
+    }
+    return next == types.size();
+}
+
+/** For use inside pg::call(). Dropped columns are NULL. */
+HeapTuple form_around_dropped(TupleDesc descriptor, const Datum* values, const bool* nulls) {
+    const auto width = static_cast<std::size_t>(descriptor->natts);
+    auto* all_values = static_cast<Datum*>(palloc0(sizeof(Datum) * width));
+    auto* all_nulls = static_cast<bool*>(palloc0(width));
+    for (std::size_t i = 0; i < width; i++) {
+        all_nulls[i] = TupleDescAttr(descriptor, static_cast<int>(i))->attisdropped;
+        if (!all_nulls[i]) {
+            all_values[i] = *values++;
+            all_nulls[i] = *nulls++;
+        }
+    }
+    return heap_form_tuple(descriptor, all_values, all_nulls);
+}
+
+}  // namespace
+
+Datum make_composite(FunctionCallInfo fcinfo, std::span<Datum> values, std::span<bool> nulls,
+                     std::span<const Oid> types) {
     return call([&] {
         TupleDesc descriptor = nullptr;
         if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE ||
-            descriptor->natts != count) {
+            !is_shaped(descriptor, types)) {
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                             errmsg("function result has another shape than this library expects"),
-                            errhint("Run ALTER EXTENSION apikey UPDATE.")));
+                            errhint("%s", remedy(raw_installed()))));
         }
-        return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls));
+        descriptor = BlessTupleDesc(descriptor);
+        return HeapTupleGetDatum(descriptor->natts == static_cast<int>(values.size())
+                                     ? heap_form_tuple(descriptor, values.data(), nulls.data())
+                                     : form_around_dropped(descriptor, values.data(), nulls.data()));
     });
 }
 

@@ -82,7 +82,9 @@ void throw_if_interrupted();
 /** The argument as text, or nullopt for SQL NULL. */
 std::optional<std::string_view> text_argument(FunctionCallInfo fcinfo, int index);
 
-/** The function's composite result of `count` columns. */
-Datum make_composite(FunctionCallInfo fcinfo, Datum* values, bool* nulls, int count);
+/** The function's composite result. `types`: those of the columns; dropped attributes of the result's type
+ * are left out of all three. Failure 55000 where the type is another. */
+Datum make_composite(FunctionCallInfo fcinfo, std::span<Datum> values, std::span<bool> nulls,
+                     std::span<const Oid> types);
 
 }  // namespace apikey::pg

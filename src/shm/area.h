@@ -31,13 +31,23 @@ struct WorkerSlot {
         running,
         failed,  ///< it ended with an error, or the postmaster had no place for it; there will be another try
     };
+    /** Of one that runs. */
+    enum class Health : std::uint8_t {
+        good,
+        failing,       ///< a step of its work has failed several times in a row
+        other_version  ///< it leaves the database alone, whose extension is not of the library's version
+    };
     State state;
+    Health health;
     pid_t pid;
     Latch* latch;              ///< of the running worker; a latch of a slot of PGPROC, so never dangling
     TimestampTz started_at;    ///< or asked for
     TimestampTz last_turn_at;  ///< when it last finished a turn of its work
     std::uint64_t starts;
     std::uint64_t failures;
+    std::uint64_t failed_steps;  ///< transactions of its work that failed; they are tried again
+    TimestampTz step_failed_at;  ///< the last of them; 0: none has
+    std::array<char, 192> step_problem;
 };
 
 /** What the maintenance worker does to the partitions of audit_event. */

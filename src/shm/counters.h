@@ -26,12 +26,13 @@ struct Counters {
     std::uint64_t cache_misses;
     std::uint64_t cache_evictions;
     std::uint64_t jwt_decode_failures;
-    std::uint64_t rate_evictions;  ///< a rate window that still mattered made room
-    std::uint64_t events_dropped;  ///< because the event ring was full
-    std::uint64_t uses_dropped;    ///< the same for counts of uses
-    std::uint64_t issued;          ///< committed, as in at_commit.h
-    std::uint64_t refreshed;       ///< the same; without those that got the same successor again
-    ByCode refreshes_refused;      ///< by the code raised, whatever becomes of the transaction
+    std::uint64_t rate_evictions;      ///< a rate window that still mattered made room
+    std::uint64_t events_dropped;      ///< because the event ring was full
+    std::uint64_t uses_dropped;        ///< the same for counts of uses
+    std::uint64_t denials_summarized;  ///< beyond the rows of a second, in a row of their code and operation
+    std::uint64_t issued;              ///< committed, as in at_commit.h
+    std::uint64_t refreshed;           ///< the same; without those that got the same successor again
+    ByCode refreshes_refused;          ///< by the code raised, whatever becomes of the transaction
     std::array<std::uint64_t, core::latency_buckets> latency;  ///< how many validations fell into each bucket
     std::uint64_t latency_sum_ns;
 };

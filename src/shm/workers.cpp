@@ -2,6 +2,10 @@
 
 #include "shm/workers.h"
 
+extern "C" {
+#include "mb/pg_wchar.h"
+}
+
 namespace apikey::shm {
 namespace {
 
@@ -115,6 +119,7 @@ bool become_worker(WorkerKind kind) {
         const bool wanted = worker.state != State::running && slot->holders == 0;
         if (wanted) {
             worker.state = State::running;
+            worker.health = WorkerSlot::Health::good;
             worker.pid = MyProcPid;
             worker.started_at = GetCurrentTimestamp();
             worker.starts++;
@@ -134,12 +139,33 @@ bool become_worker(WorkerKind kind) {
     });
 }
 
-void note_turn() {
-    pg::call([] {
+void note_turn(WorkerSlot::Health health) {
+    pg::call([&] {
         const Locked locked;
-        working_in->worker(working_as).last_turn_at = GetCurrentTimestamp();
+        WorkerSlot& worker = working_in->worker(working_as);
+        worker.last_turn_at = GetCurrentTimestamp();
+        worker.health = health;
         locked.release();
     });
+}
+
+void note_failed_step(const char* purpose, const char* message) {
+    if (working_in == nullptr) {
+        return;
+    }
+    std::array<char, sizeof(WorkerSlot::step_problem)> problem;
+    const int length = snprintf(problem.data(), problem.size(), "could not %s: %s", purpose, message);
+    if (length >= static_cast<int>(problem.size())) {
+        const int most = static_cast<int>(problem.size()) - 1;
+        problem[static_cast<std::size_t>(pg_mbcliplen(problem.data(), most, most - MAX_MULTIBYTE_CHAR_LEN))] =
+            '\0';
+    }
+    const Locked locked;
+    WorkerSlot& worker = working_in->worker(working_as);
+    worker.failed_steps++;
+    worker.step_failed_at = GetCurrentTimestamp();
+    worker.step_problem = problem;
+    locked.release();
 }
 
 bool begin_start(DatabaseSlot& slot, WorkerKind kind) {

@@ -24,7 +24,11 @@ void wake_launcher();
 bool become_worker(WorkerKind kind);
 
 /** The worker has finished a turn. */
-void note_turn();
+void note_turn(WorkerSlot::Health health = WorkerSlot::Health::good);
+
+/** A step of the worker's work has failed; nothing is done where this process is no worker. Raises nothing.
+ */
+void note_failed_step(const char* purpose, const char* message);
 
 /** May the launcher start a worker now? Then the slot says `starting`. */
 bool begin_start(DatabaseSlot& slot, WorkerKind kind);

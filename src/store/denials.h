@@ -22,6 +22,8 @@ struct Denial {
     TimestampTz first_at;
     TimestampTz last_at;
     std::int64_t count;
+    /** Of more kinds than there are rows for: key and client are not known. */
+    bool summary;
 };
 
 /** Appends them to apikey.audit_event as 'denied'. In a transaction, as the owner of the tables or a

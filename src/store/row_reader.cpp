@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "pg/library_version.h"
+
 extern "C" {
 #include "access/tupmacs.h"
 }
@@ -111,8 +113,7 @@ void verify_columns(Relation relation, const char* name, std::span<const Column>
                     (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                      errmsg("table apikey.%s has another shape than this library expects", name),
                      errdetail("Column %d should be \"%s\".", static_cast<int>(i) + 1, columns[i].name),
-                     errhint("Run ALTER EXTENSION apikey UPDATE, and restart the server after an upgrade of "
-                             "the package.")));
+                     errhint("%s", pg::remedy(pg::raw_installed()))));
         }
     }
 }

@@ -44,8 +44,8 @@ struct RowLockers {
 
 /**
  * A table whose columns this library knows by number. On first use, and again after the table has changed,
- * the columns are compared with `columns`; a difference is an error (55000) that asks for ALTER EXTENSION
- * UPDATE. Declare it static.
+ * the columns are compared with `columns`; a difference is an error (55000) whose hint says what to do.
+ * Declare it static.
  */
 class Table {
   public:

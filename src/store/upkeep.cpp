@@ -1,5 +1,4 @@
 #include "pg/datum.h"
-#include "pg/library_version.h"
 #include "pg/spi.h"
 #include "store/upkeep.h"
 
@@ -23,18 +22,6 @@ pg::Parameter retention(int minutes) {
 }
 
 }  // namespace
-
-Installation installation() {
-    const pg::SpiSession spi;
-    static pg::Statement statement(
-        "SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'apikey'");
-    const auto version = run(statement, {});
-    if (!version) {
-        return Installation::absent;
-    }
-    return pg::text_view(*version) == pg::library_version() ? Installation::complete
-                                                            : Installation::other_version;
-}
 
 bool lock_against_drop() {
     return pg::call([] {

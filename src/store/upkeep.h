@@ -6,10 +6,6 @@
  * how. In a transaction, as a superuser. Each is one small step; they return how many rows it took. */
 namespace apikey::store {
 
-/** Is the extension there, in the version of this library? */
-enum class Installation { absent, other_version, complete };
-Installation installation();
-
 /** Takes the lock that DROP EXTENSION asks for before any other, so that it waits for us while it has nothing
  * that we could want; false where it is being dropped at the moment. To be held to the end of the
  * transaction. */

@@ -1,4 +1,5 @@
 #include "pg/boundary.h"
+#include "pg/library_version.h"
 #include "pg/settings.h"
 #include "shm/audit_months.h"
 #include "shm/workers.h"
@@ -43,40 +44,51 @@ class Task {
         }
         more_ = false;
         if (step()) {
+            failures_ = 0;
             delay_us_ = second;
             due_at_ = more_ ? 0 : now + period_us;
         } else {
+            failures_++;
             due_at_ = now + delay_us_;
             delay_us_ = std::min(2 * delay_us_, longest_delay_us_);
         }
     }
     /** From within the step: there is more to do, at the next turn. */
     void again() { more_ = true; }
+    /** Once is nothing: somebody held a lock for half a second. */
+    bool is_failing() const { return failures_ >= 3; }
 
   private:
     std::int64_t longest_delay_us_ = 60 * second;
     TimestampTz due_at_ = 0;
     std::int64_t delay_us_ = second;
     bool more_ = false;
+    int failures_ = 0;
 };
 
-/** Is there anything to work on? Warns once of a version that does not fit. */
-bool is_installed() {
+bool is_other_version(pg::Installed installed) {
+    return installed == pg::Installed::older || installed == pg::Installed::newer;
+}
+
+/** Is there anything to work on? nullopt: that could not be found out. Warns once of a version that does not
+ * fit. */
+std::optional<pg::Installed> look_for_extension() {
     static bool warned = false;
-    store::Installation found = store::Installation::absent;
-    if (!run_transaction("look for the extension", [&] { found = store::installation(); })) {
-        return false;
+    auto found = pg::Installed::absent;
+    if (!run_transaction("look for the extension",
+                         [&] { found = pg::call([] { return pg::raw_installed(); }); })) {
+        return std::nullopt;
     }
-    if (found == store::Installation::other_version && !warned) {
-        pg::call([] {
+    if (is_other_version(found) && !warned) {
+        pg::call([&] {
             ereport(WARNING,
                     (errmsg("apikey leaves this database alone: its extension is of another version than "
                             "the library"),
-                     errhint("ALTER EXTENSION apikey UPDATE;")));
+                     errhint("%s", pg::remedy(found))));
         });
     }
-    warned = found == store::Installation::other_version;
-    return found == store::Installation::complete;
+    warned = is_other_version(found);
+    return found;
 }
 
 bool expire(Task& task) {
@@ -196,12 +208,16 @@ void run(Oid database) {
     Task events, uses, expiry, pruning, outbox;
     // An attempt makes writers wait for half a second, and there is more than a month's time.
     Task partitions(600 * second);
+    // Months have a component of status() to themselves.
+    const std::array<const Task*, 5> tasks = {&events, &uses, &expiry, &pruning, &outbox};
     bool last = false;
     while (!last) {
         // What happened before the request to end is still written.
         last = must_end();
         reload_if_asked();
-        if (is_installed()) {
+        auto health = shm::WorkerSlot::Health::good;
+        const std::optional<pg::Installed> installed = look_for_extension();
+        if (installed == pg::Installed::same) {
             if (last) {
                 // Whether they are due or not: there is nobody to do it later.
                 write_events();
@@ -214,8 +230,16 @@ void run(Oid database) {
                 outbox.run_if_due(5 * second, [&] { return empty_outbox(outbox); });
                 partitions.run_if_due(3600 * second, [] { return partition(); });
             }
+            if (std::any_of(tasks.begin(), tasks.end(),
+                            [](const Task* task) { return task->is_failing(); })) {
+                health = shm::WorkerSlot::Health::failing;
+            }
+        } else if (!installed) {
+            health = shm::WorkerSlot::Health::failing;
+        } else if (is_other_version(*installed)) {
+            health = shm::WorkerSlot::Health::other_version;
         }
-        shm::note_turn();
+        shm::note_turn(health);
         if (!last && !must_end()) {
             wait(turn_us / 1000);
         }

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "pg/boundary.h"
 #include "pg/datum.h"
+#include "pg/library_version.h"
 #include "pg/settings.h"
 #include "redis/password.h"
 #include "shm/mirror.h"
@@ -85,9 +86,10 @@ void report_recovery() {
 }
 
 bool is_installed() {
-    store::Installation found = store::Installation::absent;
-    return run_transaction("look for the extension", [&] { found = store::installation(); }) &&
-           found == store::Installation::complete;
+    auto found = pg::Installed::absent;
+    return run_transaction("look for the extension",
+                           [&] { found = pg::call([] { return pg::raw_installed(); }); }) &&
+           found == pg::Installed::same;
 }
 
 /** What sessions have asked for. A worker that ends leaves to the next one what it has not served. */

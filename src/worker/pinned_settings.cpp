@@ -18,7 +18,9 @@ void pin(std::span<const Setting> settings) {
 }  // namespace
 
 void pin_worker_settings() {
-    const std::array<Setting, 10> pinned = {{
+    const std::array<Setting, 11> pinned = {{
+        // ALTER DATABASE … SET role would take the worker's rights away.
+        {"role", "none"},
         {"search_path", "pg_catalog, pg_temp"},
         {"lock_timeout", "500ms"},
         {"statement_timeout", "0"},

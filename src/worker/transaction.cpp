@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "shm/workers.h"
 #include "worker/transaction.h"
 
 namespace apikey::worker {
@@ -55,6 +56,7 @@ void abort_transaction(const char* purpose) {
                       errmsg("apikey could not %s: %s", purpose, message == nullptr ? "" : message),
                       detail == nullptr ? 0 : errdetail_internal("%s", detail)));
         AbortCurrentTransaction();
+        shm::note_failed_step(purpose, message == nullptr ? "" : message);
         pgstat_report_activity(STATE_IDLE, nullptr);
     });
 }

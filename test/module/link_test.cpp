@@ -215,5 +215,5 @@ PG_ENTRY(link_counters) {
                                    Int64GetDatum(static_cast<std::int64_t>(link().bytes_received())),
                                    Int64GetDatum(static_cast<std::int64_t>(link().script_reloads()))};
     std::array<bool, 3> nulls{};
-    return pg::make_composite(fcinfo, values.data(), nulls.data(), values.size());
+    return pg::make_composite(fcinfo, values, nulls, std::array<Oid, 3>{INT8OID, INT8OID, INT8OID});
 }

@@ -284,5 +284,5 @@ PG_ENTRY(wall_observed) {
                                    BoolGetDatum(observed.stacks_restored),
                                    BoolGetDatum(observed.memory_restored)};
     std::array<bool, 4> nulls{};
-    return pg::make_composite(fcinfo, values.data(), nulls.data(), values.size());
+    return pg::make_composite(fcinfo, values, nulls, std::array<Oid, 4>{INT8OID, INT8OID, BOOLOID, BOOLOID});
 }

@@ -129,5 +129,20 @@ TEST(Network, ContainsAny) {
     EXPECT_FALSE(contains_any({}, v4({10, 9, 8, 7})));
 }
 
+TEST(Network, ClientsAreIpv4AddressesAndIpv6SubscriberNetworks) {
+    const auto same = [](const Network& a, const Network& b) {
+        return a.family == b.family && a.prefix_length == b.prefix_length && a.address == b.address;
+    };
+    const Network one = v6({0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1});
+    const Network other = v6({0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 2, 0xff, 0, 0, 0, 0, 0, 0, 9});
+    EXPECT_TRUE(same(client_group(one), v6({0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 2}, 64)));
+    EXPECT_TRUE(same(client_group(one), client_group(other)));
+    EXPECT_FALSE(same(client_group(one), client_group(v6({0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 3}))));
+    EXPECT_TRUE(same(client_group(v6({0x20, 0x01}, 48)), v6({0x20, 0x01}, 48)));
+    EXPECT_TRUE(same(client_group(v4({192, 0, 2, 1})), v4({192, 0, 2, 1})));
+    EXPECT_FALSE(same(client_group(v4({192, 0, 2, 1})), client_group(v4({192, 0, 2, 2}))));
+    EXPECT_TRUE(same(client_group(mapped(192, 0, 2, 1)), v4({192, 0, 2, 1})));
+}
+
 }  // namespace
 }  // namespace apikey::core
