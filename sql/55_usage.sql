@@ -46,7 +46,8 @@ DECLARE
     last_seen timestamptz;
 BEGIN
     -- When a prepared one began, nobody knows any more.
-    IF EXISTS (SELECT FROM pg_prepared_xacts p JOIN pg_locks l ON l.virtualtransaction = '-1/' || p.transaction
+    IF EXISTS (SELECT FROM pg_prepared_xacts p JOIN pg_locks x ON x.transactionid = p.transaction AND x.granted AND x.pid IS NULL
+                JOIN pg_locks l ON l.virtualtransaction = x.virtualtransaction AND l.pid IS NULL
                 WHERE p.database = current_database() AND p.prepared > now() - interval '1 hour' AND l.locktype = 'relation'
                   AND l.relation IN ('apikey.key'::regclass, 'apikey.role'::regclass, 'apikey.signing_key'::regclass)
                   AND l.mode NOT IN ('AccessShareLock', 'ShareUpdateExclusiveLock')) THEN

@@ -28,7 +28,7 @@
  */
 namespace apikey::core {
 
-/** "This exact token is generation `generation` of key `key_id`, and its stored hash begins with `hash_tag`":
+/** "This exact token is generation `generation` of key `key_id`, and its stored hash has the tag `hash_tag`":
  * true for ever. */
 struct ProvenToken {
     Uuid key_id;

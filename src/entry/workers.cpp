@@ -131,7 +131,8 @@ PG_ENTRY(apikey_audit_month_failure) {
             nulls = {false, !failure.has_month, false, false, false};
         }
     }
-    return pg::make_composite(fcinfo, values.data(), nulls.data(), 5);
+    constexpr std::array<Oid, 5> types = {TIMESTAMPTZOID, DATEOID, INT8OID, TEXTOID, TEXTOID};
+    return pg::make_composite(fcinfo, values, nulls, types);
 }
 
 PG_ENTRY(apikey_is_maintained) {

@@ -45,12 +45,6 @@ core::ByteView kept_hash(const store::KeyHead& key, Position position) {
     return position == Position::current ? key.token_hash : key.previous->token_hash;
 }
 
-std::uint64_t hash_tag(core::ByteView hash) {
-    std::uint64_t tag = 0;
-    memcpy(&tag, hash.data(), std::min(sizeof(tag), hash.size()));
-    return tag;
-}
-
 /** In the memory of the call, where what it points to is as well. */
 const store::KeyHead* kept(const store::KeyHead& key) {
     static_assert(std::is_trivially_destructible_v<store::KeyHead>);
@@ -193,7 +187,7 @@ bool recall(const core::Fingerprint& token, store::LatestSnapshot& snapshot, std
         cache.update_row_hint(token, hint);
     }
     const auto position = kept_position(*key, proven->generation);
-    if (!position || hash_tag(kept_hash(*key, *position)) != proven->hash_tag) {
+    if (!position || shm::hash_tag(kept_hash(*key, *position)) != proven->hash_tag) {
         return false;
     }
     proof.key = key;
@@ -251,7 +245,7 @@ void remember(const core::Fingerprint& token, const Proof& proof, std::uint32_t 
     if (proof.code != Code::valid || proof.by_signature_alone) {
         return;
     }
-    shm::remember(token, {proof.key->key_id, proof.generation, hash_tag(proof.matched_hash), 0}, tick);
+    shm::remember(token, {proof.key->key_id, proof.generation, shm::hash_tag(proof.matched_hash), 0}, tick);
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+#include "core/universal_hash.h"
 #include "shm/area.h"
 #include "shm/proof_cache.h"
 
@@ -41,6 +42,21 @@ core::Fingerprint fingerprint(std::string_view token, std::uint64_t master_key) 
         key_of = master_key;
     }
     return core::siphash_128(key, core::bytes_of(token));
+}
+
+std::uint64_t hash_tag(core::ByteView stored_hash) {
+    static const core::UniversalHashKey key = [] {
+        // Any constant will do that is no database's OID.
+        constexpr std::uint64_t domain = 0x73746f7265646861;
+        const core::SipHashKey words = core::derive_siphash_key(area()->header->token_key, domain);
+        core::UniversalHashKey made;
+        for (std::uint64_t i = 0; i < made.size(); i++) {
+            const core::SipHashKey word = core::derive_siphash_key(words, i);
+            made[i] = core::Wide(word[0]) << 64 | word[1];
+        }
+        return made;
+    }();
+    return core::universal_hash(key, stored_hash);
 }
 
 }  // namespace apikey::shm

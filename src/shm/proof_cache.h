@@ -24,6 +24,10 @@ std::uint64_t proofs_kept();
  * memory. */
 core::Fingerprint fingerprint(std::string_view token, std::uint64_t master_key);
 
+/** 64 bits that depend on the whole of a stored hash, under a key of this server's: what an entry holds of
+ * it. Needs shared memory. */
+std::uint64_t hash_tag(core::ByteView stored_hash);
+
 /** About a second: for ProofTable's time of last use. */
 inline std::uint32_t cache_tick(TimestampTz now) {
     return static_cast<std::uint32_t>(now >> 20);

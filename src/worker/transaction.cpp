@@ -56,7 +56,7 @@ void abort_transaction(const char* purpose) {
                       errmsg("apikey could not %s: %s", purpose, message == nullptr ? "" : message),
                       detail == nullptr ? 0 : errdetail_internal("%s", detail)));
         AbortCurrentTransaction();
-        shm::note_failed_step(purpose, message == nullptr ? "" : message);
+        shm::note_failed_step(purpose, failed.message.data());
         pgstat_report_activity(STATE_IDLE, nullptr);
     });
 }
