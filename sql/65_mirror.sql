@@ -43,7 +43,7 @@ CREATE TABLE apikey.mirror_unknown (
     CONSTRAINT mirror_unknown_pkey PRIMARY KEY (member)
 );
 COMMENT ON COLUMN apikey.mirror_epoch.timeline IS 'Of the server''s WAL at the time, so that a promoted standby has a later one than its old primary; or that of whom mirror_takeover() took the mirror from, if that is later';
-COMMENT ON COLUMN apikey.mirror_epoch.cause IS 'connected, epoch, server, evicted, count or requested: why';
+COMMENT ON COLUMN apikey.mirror_epoch.cause IS 'connected, epoch, server, evicted, count, requested or altered: why';
 COMMENT ON TABLE apikey.mirror_unknown IS 'Withdrawals that Redis had at the last resync and this database does not know; see mirror_diff()';
 
 -- On a logical replica: its own changes are derived there, and its own worker deletes them. A copy of the publisher's rows would collide with

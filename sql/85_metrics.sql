@@ -80,6 +80,7 @@ CREATE VIEW apikey.metric_types (name, type, help) AS
         ('apikey_mirror_bytes_sent_total', 'counter', 'Bytes sent to Redis.'),
         ('apikey_mirror_bytes_received_total', 'counter', 'Bytes received from Redis.'),
         ('apikey_mirror_script_reloads_total', 'counter', 'Times that Redis had forgotten a script.'),
+        ('apikey_mirror_restorations_total', 'counter', 'Times that somebody else had changed the key set or the roles in Redis, and they were written again.'),
         ('apikey_mirror_members', 'gauge', 'Withdrawals that Redis holds, at the last heartbeat.'),
         ('apikey_mirror_watermark_age_seconds', 'gauge', 'Everything committed before that is in Redis; missing while nothing is known to be.'),
         ('apikey_mirror_outbox_rows', 'gauge', 'Changes that Redis has not been told of yet.'),

@@ -216,6 +216,10 @@ RedisUrl parse_redis_url(std::string_view text) {
     return url;
 }
 
+RedisEndpoint parse_redis_endpoint(std::string_view text, std::uint16_t port_otherwise) {
+    return parse_endpoint(text, port_otherwise);
+}
+
 std::string to_text(const RedisEndpoint& endpoint) {
     const bool brackets = endpoint.host.find(':') != std::string::npos;
     return (brackets ? "[" + endpoint.host + "]" : endpoint.host) + ":" + std::to_string(endpoint.port);

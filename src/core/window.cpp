@@ -109,6 +109,8 @@ void merge_others(Window& window, std::int64_t width_us, std::int64_t sequence, 
     if (window.width_us != width_us) {
         return;
     }
+    others = bounded_count(others);
+    previous_others = bounded_count(previous_others);
     if (window.sequence == sequence) {
         window.others = std::max(window.others, others);
         window.previous_others = std::max(window.previous_others, previous_others);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 
@@ -55,6 +56,15 @@ RateDecision spend_alone(Window& window, const RateLimit& limit, std::int64_t no
 
 /** Refuses, whatever the cost: until the window ends, or somebody knows more. */
 RateDecision deny(Window& window, const RateLimit& limit, std::int64_t now_us);
+
+/** More counts as so much: as in src/lua. Whole numbers up to there, and sums of some, are exact everywhere.
+ */
+inline constexpr std::int64_t most_count = 1'000'000'000'000'000;
+
+/** A count that somebody else has told of. */
+constexpr std::int64_t bounded_count(std::int64_t told) {
+    return std::clamp<std::int64_t>(told, 0, most_count);
+}
 
 /** Counts of other nodes in window number `sequence`, and in the one before. Raises what is known, for these
  * windows only. */

@@ -124,6 +124,9 @@ PG_ENTRY(apikey_mirror_state) {
         detail.add("members", static_cast<std::int64_t>(mirror->members))
             .add("connects", static_cast<std::int64_t>(mirror->connects))
             .add("connection_failures", static_cast<std::int64_t>(mirror->connection_failures));
+        if (mirror->restorations != 0) {
+            detail.add("restorations", static_cast<std::int64_t>(mirror->restorations));
+        }
         for (std::size_t i = 0; i < mirror->resyncs.size(); i++) {
             if (mirror->resyncs[i] != 0) {
                 const std::string name =

@@ -150,6 +150,7 @@ void add_mirror(const shm::MirrorState& mirror, const shm::WorkerSlot& worker,
     samples.add("apikey_mirror_bytes_sent_total", mirror.bytes_sent);
     samples.add("apikey_mirror_bytes_received_total", mirror.bytes_received);
     samples.add("apikey_mirror_script_reloads_total", mirror.script_reloads);
+    samples.add("apikey_mirror_restorations_total", mirror.restorations);
     samples.add("apikey_mirror_members", mirror.members);
     if (mirror.watermark_at != 0) {
         samples.add("apikey_mirror_watermark_age_seconds", seconds_since(mirror.watermark_at, now));

@@ -28,6 +28,13 @@ if width < 1 or width > most then
     return redis.error_reply('AKARG width_ms must be positive')
 end
 
+-- Whoever may count may have written anything: what is no number of 1 or more is no count, and none is above most. (Not the other
+-- way round: nothing is less or more than NaN.)
+local function count_of(text)
+    local number = tonumber(text)
+    return number and number >= 1 and math.floor(math.min(number, most)) or 0
+end
+
 local seen, nodes = {[node] = true}, 0
 
 local function merge(key, own)
@@ -35,9 +42,9 @@ local function merge(key, own)
     local others, stored = 0, 0
     for i = 1, #fields, 2 do
         if fields[i] == field then
-            stored = tonumber(fields[i + 1]) or 0
+            stored = count_of(fields[i + 1])
         else
-            others = others + (tonumber(fields[i + 1]) or 0)
+            others = others + count_of(fields[i + 1])
             local name = string.match(fields[i], '^(.*):') or fields[i]
             if not seen[name] then
                 seen[name] = true

@@ -79,15 +79,22 @@ local function faded_at(count, room)
     return left > 0 and width - whole or width - whole + 1
 end
 
+-- Whoever may count may have written anything: what is no number of 1 or more is no count, and none is above most. (Not the other
+-- way round: nothing is less or more than NaN.)
+local function count_of(text)
+    local number = tonumber(text)
+    return number and number >= 1 and math.floor(math.min(number, most)) or 0
+end
+
 -- What all others have counted, and the field's own count.
 local function counts(key)
     local fields = redis.call('HGETALL', key)
     local others, mine = 0, 0
     for i = 1, #fields, 2 do
         if fields[i] == field then
-            mine = math.min(tonumber(fields[i + 1]) or 0, most)
+            mine = count_of(fields[i + 1])
         else
-            others = others + (tonumber(fields[i + 1]) or 0)
+            others = others + count_of(fields[i + 1])
         end
     end
     return math.min(others, most), mine, #fields > 0

@@ -1,5 +1,6 @@
 #include "core/error.h"
 #include "core/label.h"
+#include "core/redis_masters.h"
 #include "core/redis_url.h"
 #include "core/token.h"
 #include "pg/guard.h"
@@ -20,6 +21,9 @@ int usage_retention = 0;
 int audit_retention = 0;
 char* redis_url = nullptr;
 char* redis_password_file = nullptr;
+char* redis_sentinel_user = nullptr;
+char* redis_sentinel_password_file = nullptr;
+char* redis_masters = nullptr;
 char* redis_namespace = nullptr;
 char* redis_ca_file = nullptr;
 char* redis_certificate_file = nullptr;
@@ -90,9 +94,10 @@ extern "C" bool check_issuer(char** value, void** /*extra*/, GucSource /*source*
 }
 
 /** Does the core take it? Parsing allocates and throws, so it is done with before PostgreSQL hears of it. */
-bool explain_redis_url(const char* value, std::span<char> why) noexcept {
+template <typename Parse>
+bool explain(Parse&& parse, std::span<char> why) noexcept {
     try {
-        core::parse_redis_url(value);
+        parse();
         return true;
     } catch (const std::exception& error) {
         why[std::string_view(error.what()).copy(why.data(), why.size() - 1)] = '\0';
@@ -103,10 +108,19 @@ bool explain_redis_url(const char* value, std::span<char> why) noexcept {
 /** The value is not quoted, as PostgreSQL would do: there may be a password in it. */
 extern "C" bool check_redis_url(char** value, void** /*extra*/, GucSource /*source*/) {
     std::array<char, 256> why;
-    if (**value == '\0' || explain_redis_url(*value, why)) {
+    if (**value == '\0' || explain([value] { core::parse_redis_url(*value); }, why)) {
         return true;
     }
     GUC_check_errmsg("invalid value for parameter \"apikey.redis_url\"");
+    GUC_check_errdetail("%s", why.data());
+    return false;
+}
+
+extern "C" bool check_redis_masters(char** value, void** /*extra*/, GucSource /*source*/) {
+    std::array<char, 256> why;
+    if (explain([value] { core::RedisMasters{*value}; }, why)) {
+        return true;
+    }
     GUC_check_errdetail("%s", why.data());
     return false;
 }
@@ -119,26 +133,29 @@ extern "C" bool check_redis_namespace(char** value, void** /*extra*/, GucSource 
     return true;
 }
 
-/** Where Redis is, and how to talk to it. What names hosts and files is for superusers to see. */
-void define_redis() {
-    DefineCustomStringVariable(
-        "apikey.redis_url", "The Redis that withdrawals are mirrored into; empty for none.",
-        "redis://[user@]host[:port][/database], unix:///path[?db=database], "
-        "sentinel://host,host/name[/database] or "
-        "cluster://host,host; rediss, sentinels and clusters are the same with TLS. A password does not "
-        "belong here, "
-        "but into apikey.redis_password_file.",
-        &redis_url, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_redis_url, nullptr, nullptr);
+/** Who the worker is to Redis, and whom it trusts. What names hosts and files is for superusers to see. */
+void define_redis_trust() {
     DefineCustomStringVariable(
         "apikey.redis_password_file", "File with the password for Redis; empty for none.",
-        "Its first line. Relative to the data directory. Must be readable by the server's user only.",
+        "Its first line. Relative to the data directory. As with ssl_key_file, the server's user owns it and "
+        "its mode is 0600 or stricter, or root does and it is 0640 or stricter. Sentinels never get this "
+        "password.",
         &redis_password_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
     DefineCustomStringVariable(
-        "apikey.redis_namespace", "What the names of this database's keys in Redis begin with.",
-        "Empty stands for the cluster's system identifier and the database's OID, so that many databases can "
-        "share one "
-        "Redis. Two that have the same namespace would take each other's mirror for a broken one.",
-        &redis_namespace, "", PGC_SIGHUP, 0, check_redis_namespace, nullptr, nullptr);
+        "apikey.redis_sentinel_user", "User to log in to sentinels as; empty for their default user.",
+        "For sentinels that want a password. The user in apikey.redis_url is that of the master.",
+        &redis_sentinel_user, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable(
+        "apikey.redis_sentinel_password_file", "File with the password for sentinels; empty for none.",
+        "A file as for apikey.redis_password_file, and another password: who has got hold of one sentinel "
+        "learns it.",
+        &redis_sentinel_password_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable(
+        "apikey.redis_masters",
+        "Servers that sentinels or a cluster may name, separated by commas; empty for any.",
+        "host, host:port, or networks as in 10.1.0.0/16. User and password are sent to whatever master a "
+        "sentinel names: this list, or TLS with an authority of your own, keeps them from a false one.",
+        &redis_masters, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_redis_masters, nullptr, nullptr);
     DefineCustomStringVariable(
         "apikey.redis_ca_file",
         "Certificates of those who may sign Redis' certificate; empty for the system's.",
@@ -153,9 +170,27 @@ void define_redis() {
         &redis_certificate_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
     DefineCustomStringVariable(
         "apikey.redis_key_file", "Private key of apikey.redis_certificate_file.",
-        "PEM, not encrypted, relative to the data directory. Must be readable by the server's "
-        "user only.",
+        "PEM, not encrypted, relative to the data directory. As with ssl_key_file, the server's user owns it "
+        "and its mode is 0600 or stricter, or root does and it is 0640 or stricter.",
         &redis_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
+}
+
+/** Where Redis is, and how to talk to it. */
+void define_redis() {
+    DefineCustomStringVariable(
+        "apikey.redis_url", "The Redis that withdrawals are mirrored into; empty for none.",
+        "redis://[user@]host[:port][/database], unix:///path[?db=database], "
+        "sentinel://host,host/name[/database] or "
+        "cluster://host,host; rediss, sentinels and clusters are the same with TLS. A password does not "
+        "belong here, "
+        "but into apikey.redis_password_file.",
+        &redis_url, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_redis_url, nullptr, nullptr);
+    DefineCustomStringVariable(
+        "apikey.redis_namespace", "What the names of this database's keys in Redis begin with.",
+        "Empty stands for the cluster's system identifier and the database's OID, so that many databases can "
+        "share one "
+        "Redis. Two that have the same namespace would take each other's mirror for a broken one.",
+        &redis_namespace, "", PGC_SIGHUP, 0, check_redis_namespace, nullptr, nullptr);
     DefineCustomIntVariable(
         "apikey.redis_connect_timeout", "How long a server of Redis may take to be connected to.",
         "TLS included. The look-up of a host name is not: it takes as long as the system's "
@@ -229,9 +264,10 @@ void define() {
                             max_pbkdf2_iterations, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
     DefineCustomStringVariable(
         "apikey.master_key_file", "File with the 32 random bytes that all hashes and sealed keys depend on.",
-        "Relative to the data directory. Must be readable by the server's user only. Created by the first "
-        "issue on "
-        "a primary whose database holds no keys; keep it outside the data directory, and a copy somewhere "
+        "Relative to the data directory. As with ssl_key_file, the server's user owns it and its mode is "
+        "0600 "
+        "or stricter, or root does and it is 0640 or stricter. Created by the first issue on a primary whose "
+        "database holds no keys; keep it outside the data directory, and a copy somewhere "
         "safe.",
         &master_key_file, "apikey_master.key", PGC_SIGHUP, GUC_SUPERUSER_ONLY, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
@@ -287,6 +323,7 @@ void define() {
         "The maintenance worker drops partitions of audit_event, a month each, once all of it is older.",
         &audit_retention, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN, nullptr, nullptr, nullptr);
     define_redis();
+    define_redis_trust();
     if (process_shared_preload_libraries_in_progress) {
         define_sizes();
     }

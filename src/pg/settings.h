@@ -23,9 +23,12 @@ extern int usage_retention;  ///< minutes; 0 for ever
 extern int audit_retention;  ///< minutes; 0 for ever
 
 extern char* redis_url;  ///< as core::parse_redis_url() takes it; empty for no Redis; checked when set
-extern char* redis_password_file;  ///< empty for no password
-extern char* redis_namespace;      ///< empty for the default; checked when set
-extern char* redis_ca_file;        ///< empty for the system's
+extern char* redis_password_file;           ///< empty for no password
+extern char* redis_sentinel_user;           ///< empty: the default user
+extern char* redis_sentinel_password_file;  ///< empty for no password
+extern char* redis_masters;                 ///< as core::RedisMasters takes it; checked when set
+extern char* redis_namespace;               ///< empty for the default; checked when set
+extern char* redis_ca_file;                 ///< empty for the system's
 extern char* redis_certificate_file;
 extern char* redis_key_file;
 extern int redis_connect_timeout;  ///< milliseconds

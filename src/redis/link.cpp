@@ -70,6 +70,7 @@ class Link::Implementation {
 
     void enqueue(Server& server, std::string_view encoded, std::size_t purpose);
     void enqueue_script(Server& server, const Script& script);
+    void load_missing(Server& server, const Reply& exists);
     void run(Clock::time_point deadline, std::vector<Reply>& replies);
     void enqueue_again(const Pipeline& pipeline, std::size_t index, const Reply& reply, bool last_round);
 
@@ -110,6 +111,7 @@ void Link::Implementation::connect_to_cluster() {
         throw LinkError("the Redis cluster has no slots yet");
     }
     for (const core::RedisEndpoint& master : map.masters) {
+        transport_.require_allowed(master);
         servers_.push_back(std::make_unique<Server>());
         servers_.back()->endpoint = master;
     }
@@ -152,6 +154,7 @@ Server& Link::Implementation::server_at(const core::RedisEndpoint& endpoint) {
         open(**known);
         return **known;
     }
+    transport_.require_allowed(endpoint);
     auto server = std::make_unique<Server>();
     server->endpoint = endpoint;
     open(*server);
@@ -266,13 +269,50 @@ std::vector<Reply> Link::Implementation::exchange(const Pipeline& pipeline) {
     }
 }
 
+/** `exists`: what the server answered to SCRIPT EXISTS. */
+void Link::Implementation::load_missing(Server& server, const Reply& exists) {
+    const auto& scripts = transport_.options().resident_scripts;
+    if (!exists.is_array(scripts.size())) {
+        server.connection->fail("it does not say which scripts it has");
+    }
+    std::vector<std::string> commands;
+    for (std::size_t i = 0; i < scripts.size(); i++) {
+        if (exists.elements[i].integer == 0) {
+            const std::string_view command[] = {"SCRIPT", "LOAD", scripts[i]->source};
+            commands.push_back(encode(command));
+            reloads += std::erase(server.scripts, scripts[i]->sha1);
+            server.scripts.emplace_back(scripts[i]->sha1);
+        }
+    }
+    if (!commands.empty()) {
+        for (const Reply& reply : transport_.send(*server.connection, commands)) {
+            Transport::refuse_error(*server.connection, reply, true);
+        }
+    }
+}
+
 std::vector<ServerInfo> Link::Implementation::servers() {
     std::vector<ServerInfo> all;
+    const auto& scripts = transport_.options().resident_scripts;
+    std::vector<std::string_view> exist = {"SCRIPT", "EXISTS"};
+    for (const Script* script : scripts) {
+        exist.push_back(script->sha1);
+    }
+    constexpr std::string_view info[] = {"INFO"};
+    std::vector<std::string> commands = {encode(info)};
+    if (!scripts.empty()) {
+        commands.push_back(encode(exist));
+    }
     for (const auto& server : servers_) {
         if (server->connection != nullptr) {
-            const Reply info = std::move(transport_.ask(*server->connection, {{"INFO"}})[0]);
-            Transport::refuse_error(*server->connection, info, true);
-            all.push_back(parse_info(server->connection->name(), info.text));
+            const std::vector<Reply> replies = transport_.send(*server->connection, commands);
+            for (const Reply& reply : replies) {
+                Transport::refuse_error(*server->connection, reply, true);
+            }
+            all.push_back(parse_info(server->connection->name(), replies[0].text));
+            if (!scripts.empty()) {
+                load_missing(*server, replies[1]);
+            }
         }
     }
     return all;

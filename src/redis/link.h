@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/redis_masters.h"
 #include "core/redis_url.h"
 #include "core/secret.h"
 #include "redis/errors.h"
@@ -22,7 +23,11 @@ namespace apikey::redis {
 
 struct LinkOptions {
     core::RedisUrl url;
-    core::SecretBytes password;  ///< empty: none is sent
+    core::SecretBytes password;  ///< of the servers that hold data; empty: none is sent
+    /** For sentinels, which never get the other user and password. */
+    std::string sentinel_user;
+    core::SecretBytes sentinel_password;
+    core::RedisMasters masters;  ///< servers that a sentinel or a cluster may name
     std::string ca_file;         ///< empty: the system's
     std::string certificate_file, key_file;
     int connect_timeout_ms = 1000;  ///< for each server until it can be talked to, TLS included
@@ -31,6 +36,8 @@ struct LinkOptions {
     /** In a cluster connect() connects to the masters of these keys; to others the link connects when it
      * needs them. */
     std::vector<std::string> routing_keys;
+    /** Scripts that every server shall have for others, who may not load them: servers() sees to it. */
+    std::vector<const Script*> resident_scripts;
 };
 
 /** What INFO says of a server, empty or 0 where it says nothing. */
@@ -74,7 +81,8 @@ class Link {
      */
     std::vector<Reply> exchange(const Pipeline& pipeline);
 
-    /** Of every server that it is connected to. */
+    /** Of every server that it is connected to. Loads those of LinkOptions::resident_scripts that a server
+     * does not have. */
     std::vector<ServerInfo> servers();
 
     std::uint64_t bytes_sent() const noexcept;

@@ -5,16 +5,20 @@
 namespace apikey::redis {
 namespace {
 
-/** Sentinels may have the same password as the servers that they watch, or, more often, none. */
+/** Whoever answers here may be anybody who got hold of one sentinel, so it is sent what is for sentinels
+ * only, and that only where it asks for it: most sentinels have no password. */
 Reply ask_for_master(Transport& transport, Connection& sentinel) {
-    const auto& url = transport.options().url;
+    const LinkOptions& options = transport.options();
     const auto ask = [&] {
         return std::move(
-            transport.ask(sentinel, {{"SENTINEL", "get-master-addr-by-name", url.master_name}})[0]);
+            transport.ask(sentinel, {{"SENTINEL", "get-master-addr-by-name", options.url.master_name}})[0]);
     };
     Reply reply = ask();
-    if (reply.is_error() && reply.text.starts_with("NOAUTH")) {
-        transport.authenticate(sentinel);
+    if (reply.is_error() && (reply.text.starts_with("NOAUTH") || reply.text.starts_with("NOPERM"))) {
+        if (options.sentinel_user.empty() && options.sentinel_password.empty()) {
+            sentinel.fail("this sentinel wants a password: apikey.redis_sentinel_password_file");
+        }
+        transport.authenticate(sentinel, options.sentinel_user, options.sentinel_password);
         reply = ask();
     }
     Transport::refuse_error(sentinel, reply, true);
@@ -50,6 +54,7 @@ std::unique_ptr<Connection> Sentinels::connect_to_master(Transport& transport, c
             const auto sentinel = transport.open(sentinels[number]);
             address = find_master(transport, *sentinel);
             named = true;
+            transport.require_allowed(address);
             auto master = transport.open(address);
             transport.log_in(*master);
             transport.require_master(*master);

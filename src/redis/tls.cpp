@@ -7,13 +7,12 @@
 #if APIKEY_REDIS_TLS
 
 #include <arpa/inet.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <system_error>
 
 #include "core/openssl_handles.h"
+#include "pg/secret_file.h"
 
 namespace apikey::redis {
 namespace {
@@ -25,17 +24,9 @@ namespace {
 }
 
 void require_private(const std::string& path) {
-    struct stat status {};
-    if (stat(path.c_str(), &status) != 0) {
-        throw LinkError("TLS for Redis: the key file \"" + path +
-                        "\" cannot be examined: " + std::generic_category().message(errno));
-    }
-    // As PostgreSQL has it with its own: a key of root's may be readable by the server's group.
-    const mode_t forbidden = status.st_uid == 0 ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO;
-    if (!S_ISREG(status.st_mode) || (status.st_mode & forbidden) != 0 ||
-        (status.st_uid != 0 && status.st_uid != geteuid())) {
-        throw LinkError("TLS for Redis: the key file \"" + path +
-                        "\" must be a regular file of the server's user or root, not accessible by others");
+    const pg::SecretFile file(path);
+    if (!file.problem().empty()) {
+        throw LinkError("TLS for Redis: the key file \"" + path + "\" " + file.problem());
     }
 }
 

@@ -152,12 +152,15 @@ void Transport::run(std::span<Connection* const> connections, Clock::time_point 
 
 std::vector<Reply> Transport::ask(Connection& connection, std::initializer_list<Command> commands) {
     std::vector<std::string> encoded;
-    std::vector<std::string_view> views;
     encoded.reserve(commands.size());
     for (const Command& command : commands) {
         encoded.push_back(encode({command.begin(), command.size()}));
-        views.emplace_back(encoded.back());
     }
+    return send(connection, encoded);
+}
+
+std::vector<Reply> Transport::send(Connection& connection, std::span<const std::string> commands) {
+    const std::vector<std::string_view> views(commands.begin(), commands.end());
     connection.begin(views);
     Connection* const only[] = {&connection};
     run(only, reply_deadline());
@@ -173,9 +176,19 @@ void Transport::refuse_error(const Connection& connection, const Reply& reply, b
     connection.fail(meaning.empty() ? reply.text : std::string(meaning) + ": " + reply.text);
 }
 
-void Transport::authenticate(Connection& connection) {
-    const std::string& user = options_.url.user;
-    const std::string_view password = core::text_of(options_.password);
+void Transport::require_allowed(const core::RedisEndpoint& endpoint) const {
+    const auto& hosts = options_.url.endpoints;
+    const bool named_by_url = options_.url.kind != core::RedisUrl::Kind::sentinel &&
+                              std::find(hosts.begin(), hosts.end(), endpoint) != hosts.end();
+    if (!named_by_url && !options_.masters.allow(endpoint)) {
+        throw LinkError("Redis at " + core::to_text(endpoint) +
+                        ": it is named as a master, but is not among apikey.redis_masters");
+    }
+}
+
+void Transport::authenticate(Connection& connection, const std::string& user,
+                             const core::SecretBytes& secret) {
+    const std::string_view password = core::text_of(secret);
     // A user that needs none may give any password.
     if (user.empty() && password.empty()) {
         return;
@@ -189,7 +202,7 @@ void Transport::authenticate(Connection& connection) {
 }
 
 void Transport::log_in(Connection& connection) {
-    authenticate(connection);
+    authenticate(connection, options_.url.user, options_.password);
     if (options_.url.database != 0) {
         refuse_error(connection, ask(connection, {{"SELECT", std::to_string(options_.url.database)}})[0],
                      true);

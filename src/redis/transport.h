@@ -35,14 +35,20 @@ class Transport {
     std::unique_ptr<Connection> open(const core::RedisEndpoint& endpoint);
     std::unique_ptr<Connection> open_unix_socket(const std::string& path);
 
+    /** Throws LinkError where the password must not be sent to a server that others have named:
+     * LinkOptions::masters. Hosts of the URL are named by nobody else. */
+    void require_allowed(const core::RedisEndpoint& endpoint) const;
+
     /** AUTH, where there is a user or a password. */
-    void authenticate(Connection& connection);
+    void authenticate(Connection& connection, const std::string& user, const core::SecretBytes& password);
     /** AUTH, SELECT. */
     void log_in(Connection& connection);
     void require_master(Connection& connection);
 
     /** Sends these commands and waits for the replies. */
     std::vector<Reply> ask(Connection& connection, std::initializer_list<Command> commands);
+    /** The same of commands that are encoded. */
+    std::vector<Reply> send(Connection& connection, std::span<const std::string> commands);
 
     /** Until every connection is done() with its batch. */
     void run(std::span<Connection* const> connections, Clock::time_point deadline);

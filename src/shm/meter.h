@@ -60,8 +60,11 @@ struct RateCell {
     Subject subject;
     core::Window window;
 };
+/** So many cells are read together, or none of them. */
+inline constexpr std::size_t meter_ways = 8;
 /** Cells that somebody has asked about since they were last read, or `all` that still matter; from `position`
- * (0 at first) on, which it advances. Fills `out`, which must have room for 8 at least; 0 is the end. */
+ * (0 at first) on, which it advances. Fills `out`, which must have room for meter_ways at least. The end is
+ * reached when there still is room for so many. */
 std::size_t read_rate_cells(std::size_t& position, bool all, std::span<RateCell> out);
 /** What the others have used in the window of that cell, and in the one before. Only ever raises. */
 void merge_others(const RateCell& cell, std::int64_t others, std::int64_t previous_others);

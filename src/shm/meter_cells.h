@@ -6,7 +6,6 @@
 /** The meter's memory; for meter.cpp, and for area.cpp, which lays it out. */
 namespace apikey::shm {
 
-inline constexpr std::size_t meter_ways = 8;
 /** Sets share locks by number; many more than there are processors, and together small enough for the
  * second-level cache. */
 inline constexpr std::size_t meter_lock_count = 1024;

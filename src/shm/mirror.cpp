@@ -69,8 +69,8 @@ std::string_view name_of(MirrorPhase phase) {
 }
 
 std::string_view name_of(ResyncCause cause) {
-    constexpr std::array<std::string_view, resync_causes> names = {"connected", "epoch", "server",
-                                                                   "evicted",   "count", "requested"};
+    constexpr std::array<std::string_view, resync_causes> names = {
+        "connected", "epoch", "server", "evicted", "count", "requested", "altered"};
     return names.at(static_cast<std::size_t>(cause));
 }
 

@@ -26,10 +26,11 @@ enum class ResyncCause : std::uint8_t {
     epoch,      ///< meta was missing or another's: FLUSHALL, a restart with an empty data set
     server,     ///< another run_id or replication id: a restart or a fail-over
     evicted,
-    count,     ///< fewer members than there should be, twice running
-    requested  ///< mirror_resync(), mirror_takeover()
+    count,      ///< fewer members than there should be, twice running
+    requested,  ///< mirror_resync(), mirror_takeover()
+    altered     ///< somebody else wrote to meta
 };
-inline constexpr std::size_t resync_causes = 6;
+inline constexpr std::size_t resync_causes = 7;
 
 /** As status(), metrics and mirror_epoch say it. */
 std::string_view name_of(MirrorPhase phase);
@@ -59,7 +60,8 @@ struct MirrorState {
     std::uint64_t bytes_sent;
     std::uint64_t bytes_received;
     std::uint64_t script_reloads;
-    std::uint64_t members;  ///< of all buckets, at the last heartbeat
+    std::uint64_t restorations;  ///< of the key set or the roles, which somebody else had changed
+    std::uint64_t members;       ///< of all buckets, at the last heartbeat
 };
 
 /** What the rate limiter needs to know of the other nodes. Each word by itself, read and written atomically:

@@ -10,6 +10,7 @@
 #include "core/verdict.h"
 #include "pg/datum.h"
 #include "pg/failure.h"
+#include "pg/secret_file.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
 #include "store/keys.h"
@@ -19,23 +20,6 @@
 
 namespace apikey::store {
 namespace {
-
-class FileDescriptor {
-  public:
-    explicit FileDescriptor(int fd) : fd_(fd) {}
-    FileDescriptor(const FileDescriptor&) = delete;
-    FileDescriptor& operator=(const FileDescriptor&) = delete;
-    ~FileDescriptor() {
-        if (fd_ >= 0) {
-            close(fd_);
-        }
-    }
-    int get() const noexcept { return fd_; }
-    explicit operator bool() const noexcept { return fd_ >= 0; }
-
-  private:
-    int fd_;
-};
 
 /** What tells one state of a file from another. */
 struct FileIdentity {
@@ -111,38 +95,20 @@ bool read_file() {
     if (now.identity && stat(path.c_str(), &status) == 0 && *now.identity == FileIdentity::of(path, status)) {
         return true;
     }
-    const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    if (!file) {
-        const int error = errno;
-        set_problem(
-            error == ENOENT ? MasterKeyState::missing : MasterKeyState::refused,
-            error == ENOENT ? named + "does not exist" : named + "cannot be opened: " + error_text(error));
+    const pg::SecretFile file(path);
+    if (!file.problem().empty()) {
+        set_problem(file.missing() ? MasterKeyState::missing : MasterKeyState::refused,
+                    named + file.problem());
         return false;
     }
-    if (fstat(file.get(), &status) != 0) {
-        set_problem(MasterKeyState::refused, named + "cannot be examined: " + error_text(errno));
-        return false;
-    }
-    if (!S_ISREG(status.st_mode)) {
-        set_problem(MasterKeyState::refused, named + "is not a regular file");
-        return false;
-    }
-    if ((status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-        set_problem(MasterKeyState::refused,
-                    named + "is accessible by group or others; its mode should be 0600");
-        return false;
-    }
-    if (status.st_uid != geteuid() && status.st_uid != 0) {
-        set_problem(MasterKeyState::refused, named + "belongs to another user than the server's");
-        return false;
-    }
+    status = file.status();
     if (status.st_size != static_cast<off_t>(core::master_key_size)) {
         set_problem(MasterKeyState::refused,
                     named + "must hold exactly 32 bytes, but holds " + std::to_string(status.st_size));
         return false;
     }
     core::SecretArray<core::master_key_size> master;
-    if (read(file.get(), master.data(), master.size()) != static_cast<ssize_t>(master.size())) {
+    if (read(file.descriptor(), master.data(), master.size()) != static_cast<ssize_t>(master.size())) {
         set_problem(MasterKeyState::refused, named + "could not be read whole");
         return false;
     }
@@ -178,7 +144,7 @@ void create_file() {
     pg::random_bytes(master.span());
     unlink(temporary.c_str());  // left by a crash of a process that had this number
     {
-        const FileDescriptor file(
+        const pg::FileDescriptor file(
             open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR));
         if (!file) {
             fail_creation(path, errno);
@@ -202,7 +168,7 @@ void create_file() {
     }
     const auto slash = path.rfind('/');
     const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-    const FileDescriptor handle(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const pg::FileDescriptor handle(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!handle || fsync(handle.get()) != 0) {
         fail_creation(path, errno);
     }

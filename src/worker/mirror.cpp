@@ -32,7 +32,8 @@ namespace {
 
 /** What a session was begun with; another one is begun when it changes. */
 struct Configuration {
-    std::string url, password_file, name_space, rate_namespace, ca_file, certificate_file, key_file;
+    std::string url, password_file, sentinel_user, sentinel_password_file, masters, name_space,
+        rate_namespace, ca_file, certificate_file, key_file;
     int connect_timeout_ms, reply_timeout_ms;
 
     bool operator==(const Configuration&) const = default;
@@ -43,6 +44,9 @@ Configuration configuration() {
     const std::string name_space = shm::mirror_namespace();
     return {settings::redis_url,
             settings::redis_password_file,
+            settings::redis_sentinel_user,
+            settings::redis_sentinel_password_file,
+            settings::redis_masters,
             name_space,
             *settings::rate_namespace == '\0' ? name_space : settings::rate_namespace,
             settings::redis_ca_file,
@@ -52,10 +56,29 @@ Configuration configuration() {
             settings::redis_timeout};
 }
 
-redis::LinkOptions link_options(const Configuration& from, core::SecretBytes password) {
+struct Passwords {
+    core::SecretBytes servers, sentinels;
+};
+
+Passwords read_passwords(const Configuration& from) {
+    const bool has_sentinels = core::parse_redis_url(from.url).kind == core::RedisUrl::Kind::sentinel;
+    return {redis::read_password(from.password_file),
+            has_sentinels ? redis::read_password(from.sentinel_password_file) : core::SecretBytes()};
+}
+
+bool equal(const Passwords& a, const Passwords& b) {
+    return core::equal_constant_time(core::view(a.servers), core::view(b.servers)) &&
+           core::equal_constant_time(core::view(a.sentinels), core::view(b.sentinels));
+}
+
+redis::LinkOptions link_options(const Configuration& from, const Passwords& passwords) {
     redis::LinkOptions options;
     options.url = core::parse_redis_url(from.url);
-    options.password = std::move(password);
+    options.password = passwords.servers;
+    options.sentinel_user = from.sentinel_user;
+    options.sentinel_password = passwords.sentinels;
+    options.masters = core::RedisMasters(from.masters);
+    options.resident_scripts = {&redis::ak_check, &redis::ak_rate, &redis::ak_merge};
     options.ca_file = from.ca_file;
     options.certificate_file = from.certificate_file;
     options.key_file = from.key_file;
@@ -161,12 +184,11 @@ class Mirror {
   private:
     /** The same one for as long as nothing about it has changed: it remembers addresses that worked. */
     redis::Link& link_for(const Configuration& used) {
-        core::SecretBytes password = redis::read_password(used.password_file);
-        if (!link_ || used != link_configuration_ ||
-            !core::equal_constant_time(core::view(password), core::view(password_))) {
-            password_ = password;
+        Passwords passwords = read_passwords(used);
+        if (!link_ || used != link_configuration_ || !equal(passwords, passwords_)) {
+            link_ = std::make_unique<redis::Link>(link_options(used, passwords));
+            passwords_ = std::move(passwords);
             link_configuration_ = used;
-            link_ = std::make_unique<redis::Link>(link_options(used, std::move(password)));
         }
         return *link_;
     }
@@ -208,7 +230,7 @@ class Mirror {
     core::Backoff& backoff_;
     std::unique_ptr<redis::Link> link_;
     Configuration link_configuration_{};
-    core::SecretBytes password_;
+    Passwords passwords_;
     std::string last_problem_;
 };
 

@@ -324,7 +324,9 @@ Watermark resync(redis::Link& link, MirrorWriter& writer, shm::ResyncCause cause
     store::Epoch epoch;
     step("begin a resync", [&] { epoch = store::make_epoch(timeline, highest, shm::name_of(cause)); });
     const std::string generation = core::mirror_generation(timeline, epoch.counter);
-    writer.use(epoch.epoch, generation);
+    BucketRunIds run_ids;
+    std::transform(metas.begin(), metas.end(), run_ids.begin(), [](const Meta& meta) { return meta.run_id; });
+    writer.use(epoch.epoch, generation, std::move(run_ids));
     last_epoch = epoch.epoch;
     shm::set_mirror_phase(shm::MirrorPhase::resyncing, "everything is being sent anew");
     shm::forget_watermark();

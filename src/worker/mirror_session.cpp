@@ -100,8 +100,7 @@ void MirrorSession::fill(shm::ResyncCause cause, bool take_over) {
     reached_ = resync(link_, writer_, cause, take_over, [this] { rates_.exchange_if_due(); });
     times_ = reached_.times;
     aim_.reset();
-    jwks_.clear();
-    roles_.clear();
+    writer_.forget_published();
     publish();
     safe_ = true;  // So that it is said again when it is not.
     check_servers();
@@ -140,6 +139,9 @@ long MirrorSession::turn() {
             counts_pause_us_ = std::max(least_count_us, count_share * expected_.spent_us());
             counts_at_ = GetCurrentTimestamp() + counts_pause_us_;
         }
+        return 0;
+    }
+    if (rates_.running()) {
         return 0;
     }
     // The clock may have been set back.
@@ -253,20 +255,35 @@ void MirrorSession::push_due() {
 /** The key set and the roles, where they are others than Redis has. */
 void MirrorSession::publish() {
     std::string jwks;
-    std::vector<std::pair<std::string, std::string>> roles;
+    RoleTexts roles;
     if (!run_step("read roles and keys for the mirror", [&] {
             jwks = store::jwks_text();
             roles = store::role_texts();
         })) {
         throw StepFailed();
     }
-    if (jwks != jwks_) {
-        writer_.publish_jwks(jwks);
-        jwks_ = std::move(jwks);
+    writer_.publish_jwks(std::move(jwks));
+    writer_.publish_roles(std::move(roles));
+}
+
+/** Nodes believe what stands there: whose signature counts, and what a role may do. */
+void MirrorSession::restore_published() {
+    if (!writer_.jwks_altered() && !writer_.roles_altered()) {
+        return;
     }
-    if (roles != roles_) {
-        writer_.publish_roles(roles);
-        roles_ = std::move(roles);
+    const char* const what = !writer_.roles_altered()  ? "the key set"
+                             : !writer_.jwks_altered() ? "the roles"
+                                                       : "the key set and the roles";
+    publish();
+    shm::update_mirror([](shm::MirrorState& state) { state.restorations++; });
+    const TimestampTz now = GetCurrentTimestamp();
+    if (now - restored_at_ >= USECS_PER_MINUTE || now < restored_at_) {
+        restored_at_ = now;
+        pg::call([&] {
+            ereport(WARNING,
+                    (errmsg("apikey has written %s to Redis again, which somebody else had changed", what),
+                     errhint("Give nodes the users of docs/redis-contract.md, which cannot write there.")));
+        });
     }
 }
 
@@ -276,7 +293,8 @@ void MirrorSession::heartbeat() {
         check_servers();
         servers_at_ = now + servers_us;
     }
-    const BucketCounts counts = writer_.mark(&reached_.times, safe_ ? "1" : "0");
+    const BucketCounts counts = writer_.beat(reached_.times, safe_ ? "1" : "0");
+    restore_published();
     if (expected_.finished()) {
         check_counts(counts);
     } else if (!expected_.running() && (now >= counts_at_ || counts_at_ - now > counts_pause_us_)) {

@@ -25,6 +25,7 @@ class MirrorSession {
     bool push_batch();
     void push_due();
     void publish();
+    void restore_published();
     void heartbeat();
     void check_servers();
     void check_counts(const BucketCounts& counts);
@@ -50,9 +51,8 @@ class MirrorSession {
     MemberCount expected_;
     struct Traffic {
         std::uint64_t sent = 0, received = 0, reloads = 0;
-    } seen_;  ///< of the link's, that is in the metrics already
-    std::string jwks_;
-    std::vector<std::pair<std::string, std::string>> roles_;
+    } seen_;                       ///< of the link's, that is in the metrics already
+    TimestampTz restored_at_ = 0;  ///< when the log was last told of it
 };
 
 }  // namespace apikey::worker

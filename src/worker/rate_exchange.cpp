@@ -47,27 +47,29 @@ void RateExchanger::note_clock(TimestampTz before, TimestampTz after, std::int64
 void RateExchanger::exchange_if_due() {
     const std::int64_t interval_us = std::int64_t(pg::settings::rate_sync_interval) * 1000;
     const TimestampTz now = GetCurrentTimestamp();
-    if (now >= due_at_ || due_at_ - now > interval_us) {
-        exchange();
-        due_at_ = now + interval_us;
+    if (!running_) {
+        if (now < due_at_ && due_at_ - now <= interval_us) {
+            return;
+        }
+        running_ = true;
+        started_at_ = now;
+        position_ = 0;
     }
-}
-
-void RateExchanger::exchange() {
-    const TimestampTz started_at = GetCurrentTimestamp();
     std::array<shm::RateCell, batch_cells> cells;
-    std::size_t position = 0;
     // Should one be lost, so is the connection, and the next one begins with all of them.
-    while (const std::size_t found = shm::read_rate_cells(position, all_, cells)) {
-        // Names in Redis are in milliseconds: a window that is not of whole ones stays with this server.
-        const auto last =
-            std::remove_if(cells.begin(), cells.begin() + static_cast<std::ptrdiff_t>(found),
-                           [](const shm::RateCell& cell) { return cell.window.width_us % 1000 != 0; });
-        exchange_batch(std::span(cells.begin(), last));
+    const std::size_t found = shm::read_rate_cells(position_, all_, cells);
+    // Names in Redis are in milliseconds: a window that is not of whole ones stays with this server.
+    const auto last =
+        std::remove_if(cells.begin(), cells.begin() + static_cast<std::ptrdiff_t>(found),
+                       [](const shm::RateCell& cell) { return cell.window.width_us % 1000 != 0; });
+    exchange_batch(std::span(cells.begin(), last));
+    if (found + shm::meter_ways <= cells.size()) {  // There was room for more.
+        running_ = false;
+        all_ = false;
+        due_at_ = started_at_ + interval_us;
+        const bool nodes_known = started_at_ - most_others_at_ <= node_memory_us;
+        shm::note_rates_synced(started_at_, 1 + (nodes_known ? most_others_ : 0));
     }
-    all_ = false;
-    const bool nodes_known = started_at - most_others_at_ <= node_memory_us;
-    shm::note_rates_synced(started_at, 1 + (nodes_known ? most_others_ : 0));
 }
 
 void RateExchanger::exchange_batch(std::span<const shm::RateCell> cells) {
@@ -92,7 +94,7 @@ void RateExchanger::exchange_batch(std::span<const shm::RateCell> cells) {
             throw redis::LinkError("ak_merge failed: " + reply.text);
         }
         shm::merge_others(cells[i], reply.elements[0].integer, reply.elements[1].integer);
-        note_nodes(reply.elements[2].integer, now);
+        note_nodes(core::bounded_count(reply.elements[2].integer), now);
     }
 }
 

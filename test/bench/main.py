@@ -44,6 +44,9 @@ def run(options):
         print(f"\n=== {name}", flush=True)
         started = time.monotonic()
         try:
+            # Those of the section before.
+            if bench.remembers:
+                bench.fixture.settle()
             section = importlib.import_module(f"sections.{name}").run(bench)
         except report.NotMeasured as reason:
             print(f"Not measured: {reason}", flush=True)

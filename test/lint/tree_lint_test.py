@@ -56,19 +56,6 @@ class Rules(unittest.TestCase):
     def test_unfinished_work(self):
         self.assert_fails("// TO" + "DO: the rest", "# FIX" + "ME", "/* XX" + "X */", "-- HA" + "CK")
 
-    def test_copies_are_true(self):
-        with tempfile.TemporaryDirectory() as directory:
-            root = Path(directory)
-            copy, original = root / "docs/examples/node/lua/ak_check.lua", root / "src/lua/ak_check.lua"
-            for path in (copy, original):
-                path.parent.mkdir(parents=True)
-            copy.write_text("return 1\n")
-            self.assertEqual(len(tree_lint.lint_tree(root, TOP)), 1)
-            original.write_text("return 2\n")
-            self.assertEqual(len(tree_lint.lint_tree(root, TOP)), 1)
-            original.write_text("return 1\n")
-            self.assertEqual(tree_lint.lint_tree(root, TOP), [])
-
     def test_core_stands_alone(self):
         self.assert_fails('#include "pg/guard.h"', '# include "postgres.h"', name="src/core/sample.h")
 

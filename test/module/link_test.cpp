@@ -101,7 +101,7 @@ std::vector<std::string_view> words_of(std::string_view line) {
 }  // namespace
 
 /** link_open(url, password_file, ca_file, certificate_file, key_file text, connect_timeout, timeout integer,
- * routing_keys text[]): connects. */
+ * routing_keys text[], sentinel_user, sentinel_password_file, masters text): connects. */
 PG_ENTRY(link_open) {
     as_sql([fcinfo] {
         redis::LinkOptions options;
@@ -116,6 +116,9 @@ PG_ENTRY(link_open) {
         for (const std::string_view key : pg::text_array(PG_GETARG_DATUM(7))) {
             options.routing_keys.emplace_back(key);
         }
+        options.sentinel_user = text_argument(fcinfo, 8);
+        options.sentinel_password = redis::read_password(text_argument(fcinfo, 9));
+        options.masters = core::RedisMasters(text_argument(fcinfo, 10));
         current() = std::make_unique<redis::Link>(std::move(options));
         current()->connect();
     });

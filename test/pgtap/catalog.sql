@@ -101,6 +101,7 @@ SELECT set_eq($$SELECT name, context FROM pg_catalog.pg_settings WHERE name LIKE
              ('apikey.issuer', 'superuser'), ('apikey.master_key_file', 'sighup'), ('apikey.max_databases', 'postmaster'),
              ('apikey.pbkdf2_iterations', 'sighup'), ('apikey.rate_entries', 'postmaster'), ('apikey.refresh_grace', 'superuser'), ('apikey.revoke_wait', 'sighup'),
              ('apikey.redis_url', 'sighup'), ('apikey.redis_password_file', 'sighup'), ('apikey.redis_namespace', 'sighup'),
+             ('apikey.redis_sentinel_user', 'sighup'), ('apikey.redis_sentinel_password_file', 'sighup'), ('apikey.redis_masters', 'sighup'),
              ('apikey.redis_ca_file', 'sighup'), ('apikey.redis_certificate_file', 'sighup'), ('apikey.redis_key_file', 'sighup'),
              ('apikey.redis_connect_timeout', 'sighup'), ('apikey.redis_timeout', 'sighup'),
              ('apikey.rate_namespace', 'sighup'), ('apikey.rate_sync_interval', 'sighup'), ('apikey.rate_on_stale', 'sighup')$$,

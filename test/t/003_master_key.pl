@@ -106,7 +106,7 @@ is_right_again('no file');
 for my $mode (0640, 0620, 0610, 0604, 0602, 0601, 0666)
 {
 	my $shown = sprintf('mode %04o', $mode);
-	is_unavailable($shown, qr/is accessible by group or others; its mode should be 0600/, 'refused', sub { write_file($path, $right, $mode) });
+	is_unavailable($shown, qr/has \Q$shown\E, and the server's user owns it; it must have mode 0600 or stricter where the server's user owns it, or 0640 or stricter where root does/, 'refused', sub { write_file($path, $right, $mode) });
 	is_right_again($shown);
 }
 for my $size (0, 31, 33, 64)

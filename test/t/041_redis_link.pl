@@ -79,12 +79,12 @@ my $limited = file_with('limited', 0400);
 open_link($session, "unix://limited\@$socket", password_file => $limited);
 is_refused($session, "SELECT link_send('GET a')", qr/its access control list refuses this user a command or key: NOPERM /, 'a command that the user may not use');
 for my $case (
-	[ file_with("s3cret:%x\n", 0640), 'is accessible by group or others; its mode should be 0600' ],
-	[ file_with("s3cret:%x\n", 0604), 'is accessible by group or others; its mode should be 0600' ],
+	[ file_with("s3cret:%x\n", 0640), "has mode 0640, and the server's user owns it; it must have mode 0600 or stricter where the server's user owns it, or 0640 or stricter where root does" ],
+	[ file_with("s3cret:%x\n", 0604), "has mode 0604, and the server's user owns it; it must have mode 0600 or stricter where the server's user owns it, or 0640 or stricter where root does" ],
 	[ file_with("\n", 0600), 'is empty' ],
 	[ file_with('x' x 5000, 0600), 'does not hold a password in one line' ],
 	[ $files, 'is not a regular file' ],
-	[ "$files/none", 'cannot be opened: No such file or directory' ])
+	[ "$files/none", 'does not exist' ])
 {
 	my ($path, $why) = @$case;
 	my ($message) = refusal($session, "SELECT link_open('unix://$socket', '$path')");

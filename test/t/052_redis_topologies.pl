@@ -38,7 +38,9 @@ sub start_sentinel
 			'sentinel down-after-milliseconds mymaster 60000', 'sentinel failover-timeout mymaster 10000'));
 }
 my $sentinel = start_sentinel('sentinel');
-my $locked = start_sentinel('locked_sentinel', password => 's3cret');
+my $locked = start_sentinel('locked_sentinel', password => 'watch');
+my $sentinel_password_file = PostgreSQL::Test::Utils::tempdir() . '/password';
+write_file($sentinel_password_file, "watch\n", 0600);
 my $url = 'sentinel://127.0.0.1:' . $sentinel->port . '/mymaster';
 
 open_link($session, "$url/3", password_file => $password_file);
@@ -46,8 +48,8 @@ is((servers())[0][0], '127.0.0.1:' . $one->port, 'the master that the sentinel k
 is(send_command('SET from sentinel'), 'OK', 'takes commands');
 $one->command('SELECT', 3);
 is($one->command('GET', 'from'), 'sentinel', 'in the database of that number');
-open_link($session, 'sentinel://127.0.0.1:' . $locked->port . '/mymaster', password_file => $password_file);
-is(send_command('PING'), 'PONG', 'a sentinel that wants the password as well');
+open_link($session, 'sentinel://127.0.0.1:' . $locked->port . '/mymaster', password_file => $password_file, sentinel_password_file => $sentinel_password_file);
+is(send_command('PING'), 'PONG', 'a sentinel that wants a password of its own');
 is_refused($session, "SELECT link_open('$url')", qr/^Redis at 127\.0\.0\.1:\d+: it wants a password: NOAUTH/, 'the master wants one');
 is_refused($session, "SELECT link_open('${url}x', '$password_file')", qr/this sentinel knows no master "mymasterx"$/, 'a master that it does not know');
 is_refused($session, "SELECT link_open('sentinel://127.0.0.1:" . $one->port . "/mymaster', '$password_file')",

@@ -83,7 +83,7 @@ is_refused($session, opening(certificate_file => $others{certificate}, key_file 
 is_refused($session, opening(%client, key_file => $others{key}), qr/^TLS for Redis: the key file "\S+" cannot be used: /, 'a key that is not its key');
 is_refused($session, opening(certificate_file => $ours{certificate}), qr/a certificate and its key file are set both, or none of them$/, 'no key');
 chmod(0644, $ours{key}) or die "chmod: $!";
-is_refused($session, opening(%client), qr/^TLS for Redis: the key file "\S+" must be a regular file of the server's user or root, not accessible by others$/,
+is_refused($session, opening(%client), qr/^TLS for Redis: the key file "\S+" has mode 0644, and the server's user owns it; it must have mode 0600 or stricter where the server's user owns it, or 0640 or stricter where root does$/,
 	'a key that others can read');
 chmod(0600, $ours{key}) or die "chmod: $!";
 system('openssl', 'pkey', '-in', $ours{key}, '-aes256', '-passout', 'pass:x', '-out', "$directory{client}/encrypted.key") == 0 or die 'openssl failed';

@@ -390,6 +390,24 @@ TEST(Window, CountsOfOthersInAnotherWindowAreNotMixedIn) {
     expect_counts(window, 1, 2, 3, 4);
 }
 
+TEST(Window, WhatSomebodyTellsOfOthersIsBounded) {
+    EXPECT_EQ(bounded_count(-1), 0);
+    EXPECT_EQ(bounded_count(most_count), most_count);
+    EXPECT_EQ(bounded_count(std::numeric_limits<std::int64_t>::max()), most_count);
+    EXPECT_EQ(bounded_count(std::numeric_limits<std::int64_t>::min()), 0);
+    constexpr std::int64_t second = 1'000'000;
+    const RateLimit limit = {10, 60 * second};
+    Window window;
+    EXPECT_TRUE(spend(window, limit, 600 * second, 1).allowed);
+    merge_others(window, limit.width_us, window.sequence, std::numeric_limits<std::int64_t>::min(), -5);
+    EXPECT_EQ(spend(window, limit, 600 * second, 0).remaining, 9);
+    merge_others(window, limit.width_us, window.sequence, std::numeric_limits<std::int64_t>::max(),
+                 std::numeric_limits<std::int64_t>::max());
+    EXPECT_FALSE(spend(window, limit, 600 * second, 1).allowed);
+    EXPECT_EQ(window.others, most_count);
+    EXPECT_EQ(window.previous_others, most_count);
+}
+
 TEST(Window, WhatOthersHaveUsedIsNotLeft) {
     Window window = make(2, 0);
     merge_others(window, width, window.sequence, 5, 0);

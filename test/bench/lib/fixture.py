@@ -32,7 +32,12 @@ class Fixture:
         since = self.server.value("SELECT pg_postmaster_start_time()")
         if self.warmed.get(kind, ("", 0)) < (since, count):
             self._in_shares(1, count, "SELECT bench.accept_tokens('{kind}', {first}, {last});", kind)
+            self.settle()
             self.warmed[kind] = (since, count)
+
+    def settle(self):
+        """No use is still being written down."""
+        self.server.await_uses_written(self.token("jwt"))
 
     def token(self, kind, n=1):
         self.tokens(kind, n)

@@ -3,10 +3,13 @@
 import os
 import shutil
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 SEPARATOR = "\x1f"
 DATA = Path("data")
+PAUSE = threading.Event()  # which nobody ever sets
 
 
 class SqlError(Exception):
@@ -77,6 +80,31 @@ class Server:
                 value = min(value, int(float(largest)))
             self.sql(f"ALTER SYSTEM SET apikey.{name} = '{value}'", "postgres")
         self.restart()
+
+    def await_uses_written(self, token, database="bench"):
+        """Returns when every use so far is in the tables: what the maintenance worker still writes would be measured with the next thing.
+
+        A use that is seen there was written by a pass over shared memory, which may not have come to its end. When the third one is, each
+        after the one before, a pass has both begun and ended since we began."""
+        if not self.has("usage_interval") or database not in self.value("SHOW apikey.databases", "postgres"):
+            return
+        key_id = self.value(f"SELECT key_id FROM apikey.validate('{token}')", database)
+        self._use_every("1s")
+        for _ in range(3):
+            began = self.value("SELECT clock_timestamp()", database)
+            self.value(f"SELECT apikey.check_token('{token}')", database)
+            deadline = time.monotonic() + 600
+            seen = f"SELECT count(*) FROM apikey.key_usage WHERE key_id = '{key_id}' AND last_used_at >= '{began}'"
+            while self.value(seen, database) == "0":
+                if time.monotonic() > deadline:
+                    raise SqlError("uses are not written down")
+                PAUSE.wait(0.1)
+        self._use_every(None)
+
+    def _use_every(self, interval):
+        what = f"SET apikey.usage_interval = '{interval}'" if interval else "RESET apikey.usage_interval"
+        self.sql(f"ALTER SYSTEM {what}", "postgres")
+        self.sql("SELECT pg_reload_conf()", "postgres")
 
     def restart(self):
         """Shared memory starts empty."""

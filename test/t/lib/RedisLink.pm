@@ -23,7 +23,8 @@ sub new_link_cluster
 	die 'the library of the tests is not there: make test-module' unless defined $library;
 	my %functions = (
 		"link_open(url text, password_file text DEFAULT '', ca_file text DEFAULT '', certificate_file text DEFAULT '', key_file text DEFAULT '',"
-		  . " connect_timeout integer DEFAULT 1000, timeout integer DEFAULT 2000, routing_keys text[] DEFAULT '{}')" => 'void',
+		  . " connect_timeout integer DEFAULT 1000, timeout integer DEFAULT 2000, routing_keys text[] DEFAULT '{}',"
+		  . " sentinel_user text DEFAULT '', sentinel_password_file text DEFAULT '', masters text DEFAULT '')" => 'void',
 		'link_reconnect()' => 'void',
 		'link_close()' => 'void',
 		'link_connected()' => 'boolean',

@@ -2,7 +2,6 @@
 
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { fileURLToPath } from 'node:url';
 
 const wholeNumber = (text) => (/^[0-9]{1,15}$/.test(text) ? Number(text) : undefined);
 const positive = (text) => wholeNumber(text) || undefined;
@@ -50,6 +49,8 @@ const settings = {
     redis: ['AK_REDIS_URL', redisEndpoint, 'redis://127.0.0.1:6379'],
     redisUser: ['AK_REDIS_USER', (text) => text, ''],
     redisPasswordFile: ['AK_REDIS_PASSWORD_FILE', (text) => text, ''],
+    redisRateUser: ['AK_REDIS_RATE_USER', (text) => text, ''],
+    redisRatePasswordFile: ['AK_REDIS_RATE_PASSWORD_FILE', (text) => text, ''],
     redisTimeoutMs: ['AK_REDIS_TIMEOUT_MS', positive, '250'],
     pinServer: ['AK_PIN_SERVER', flag, 'on'],
     namespace: ['AK_NAMESPACE', name],
@@ -65,7 +66,6 @@ const settings = {
     postgresWaiting: ['AK_PG_WAITING', wholeNumber, '64'],
     postgresTimeoutMs: ['AK_PG_TIMEOUT_MS', positive, '1000'],
     shutdownMs: ['AK_SHUTDOWN_MS', positive, '10000'],
-    luaDirectory: ['AK_LUA_DIR', (text) => text, fileURLToPath(new URL('../lua/', import.meta.url))],
 };
 
 export function readConfig(environment = process.env) {
@@ -89,6 +89,8 @@ export function readConfig(environment = process.env) {
     if (config.redisUser !== '') {
         config.redis.username = config.redisUser;
     }
-    config.redisPassword = config.redisPasswordFile && readFileSync(config.redisPasswordFile, 'utf8').trim();
+    const passwordIn = (file) => file && readFileSync(file, 'utf8').trim();
+    config.redisPassword = passwordIn(config.redisPasswordFile);
+    config.redisCounter = config.redisRateUser === '' ? null : { user: config.redisRateUser, password: passwordIn(config.redisRatePasswordFile) };
     return config;
 }

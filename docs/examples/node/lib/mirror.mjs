@@ -3,21 +3,13 @@
 
 import { createHash } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 
 import { Redis } from 'ioredis';
 
 import { reason } from './log.mjs';
 import { isGrantList } from './permission.mjs';
+import { scripts as known } from './scripts.mjs';
 import { Undecided } from './undecided.mjs';
-
-export function readScripts(directory) {
-    const read = (name) => readFileSync(join(directory, `${name}.lua`), 'utf8');
-    return { check: read('ak_check'), rate: read('ak_rate') };
-}
-
-const withDigest = (source) => ({ source, sha1: createHash('sha1').update(source).digest('hex') });
 
 /** Buckets spread keys over the slots of a Cluster: the first hex digit of SHA-256 of what the key is about. */
 export const bucketOf = (subject) => createHash('sha256').update(subject).digest('hex')[0];
@@ -50,8 +42,39 @@ export function readRole(text) {
     return { grants: role.permissions, rate: readRate(role.rate), refreshWindowMs };
 }
 
+/** A connection that never makes a request wait for Redis to come back. */
+function open({ endpoint, user, password, timeoutMs, log }) {
+    const redis = new Redis({
+        ...endpoint,
+        ...(user && { username: user }),
+        ...(password && { password }),
+        // A node's user may do what a node needs, and no more.
+        disableClientInfo: true,
+        connectTimeout: 4 * timeoutMs,
+        disconnectTimeout: timeoutMs,
+        commandTimeout: timeoutMs,
+        // A request waits for an answer, or turns to PostgreSQL; it does not wait for Redis to come back, nor is it sent
+        // again behind our back.
+        enableOfflineQueue: false,
+        autoResendUnfulfilledCommands: false,
+        maxRetriesPerRequest: 0,
+        retryStrategy: (attempt) => Math.random() * Math.min(2000, 20 * 2 ** attempt),
+    });
+    // Told once for each outage, not for each attempt.
+    let quiet = false;
+    redis.on('error', (error) => {
+        if (!quiet) {
+            log('redis_error', reason(error));
+        }
+        quiet = true;
+    });
+    redis.on('ready', () => (quiet = false));
+    return redis;
+}
+
 export class Mirror {
     #redis;
+    #counters;
     #events = new EventEmitter();
     #scripts;
     #runId = null;
@@ -60,36 +83,18 @@ export class Mirror {
     #prefix;
     #ratePrefix;
 
-    /** endpoint: as redisEndpoint() of config.mjs makes it. log(event, fields) is told of errors of the connection. */
-    constructor({ endpoint, password, timeoutMs, pinServer = true, namespace, rateNamespace = namespace, scripts, log = () => {} }) {
-        this.#scripts = { check: withDigest(scripts.check), rate: withDigest(scripts.rate) };
+    /**
+     * endpoint: as redisEndpoint() of config.mjs makes it. counter: {user, password} of the user that counts, where it is another than
+     * the one that reads. log(event, fields) is told of errors of the connections. scripts can be given, for tests.
+     */
+    constructor({ endpoint, password, counter = null, timeoutMs, pinServer = true, namespace, rateNamespace = namespace, scripts = known, log = () => {} }) {
+        this.#scripts = scripts;
         this.#pinServer = pinServer;
         this.#prefix = `ak:${namespace}`;
         this.#ratePrefix = `ak:${rateNamespace}`;
-        this.#redis = new Redis({
-            ...endpoint,
-            ...(password && { password }),
-            // A node's user may do what a node needs, and no more.
-            disableClientInfo: true,
-            connectTimeout: 4 * timeoutMs,
-            disconnectTimeout: timeoutMs,
-            commandTimeout: timeoutMs,
-            // A request waits for an answer, or turns to PostgreSQL; it does not wait for Redis to come back, nor is it sent
-            // again behind our back.
-            enableOfflineQueue: false,
-            autoResendUnfulfilledCommands: false,
-            maxRetriesPerRequest: 0,
-            retryStrategy: (attempt) => Math.random() * Math.min(2000, 20 * 2 ** attempt),
-        });
-        // Told once for each outage, not for each attempt.
-        let quiet = false;
-        this.#redis.on('error', (error) => {
-            if (!quiet) {
-                log('redis_error', reason(error));
-            }
-            quiet = true;
-        });
-        this.#redis.on('ready', () => this.#identify().then(() => (quiet = false), () => {}));
+        this.#redis = open({ endpoint, password, timeoutMs, log });
+        this.#counters = counter === null ? this.#redis : open({ endpoint, ...counter, timeoutMs, log });
+        this.#redis.on('ready', () => this.#identify().catch(() => {}));
         this.#redis.on('close', () => (this.#runId = null));
         this.#events.setMaxListeners(0);
     }
@@ -98,12 +103,16 @@ export class Mirror {
         return this.#redis.status === 'ready' && this.#runId !== null;
     }
 
-    /** Waits so long for a connection that is of use. Returns whether there is one. */
+    /** Waits so long for connections that are of use. Returns whether there are. */
     async becomesUsable(waitMs) {
+        const signal = AbortSignal.timeout(waitMs);
         if (!this.isUsable) {
-            await once(this.#events, 'usable', { signal: AbortSignal.timeout(waitMs) }).catch(() => {});
+            await once(this.#events, 'usable', { signal }).catch(() => {});
         }
-        return this.isUsable;
+        if (this.#counters.status !== 'ready') {
+            await once(this.#counters, 'ready', { signal }).catch(() => {});
+        }
+        return this.isUsable && this.#counters.status === 'ready';
     }
 
     /** Resolves where the key's generation is not withdrawn, with true, or is, with false. Undecided: the mirror cannot say. */
@@ -112,8 +121,8 @@ export class Mirror {
         const keys = [`${bucket}:rev`, `${bucket}:meta`];
         const reply = await this.#send((redis) =>
             // It only reads, and a user who may not write can say so, where there is a way to.
-            this.#eval(redis, this.#scripts.check, this.#canEvalReadOnly ? '_ro' : '', keys, [
-                keyId, generation, maxStalenessMs, this.#pinServer ? this.#runId : '']));
+            redis.call(this.#canEvalReadOnly ? 'evalsha_ro' : 'evalsha', this.#scripts.check, keys.length, ...keys,
+                keyId, generation, maxStalenessMs, this.#pinServer ? this.#runId : ''));
         const [verdict, age, why] = Array.isArray(reply) && reply.length === 3 ? reply : [];
         if (verdict === 'ok' && why === '' && isCount(age) && age <= maxStalenessMs) {
             return true;
@@ -159,7 +168,7 @@ export class Mirror {
     async rate({ subject, width, sequence, field, own, ownBefore, cost, limit }) {
         const keys = [this.#rateKey(subject, width, sequence), this.#rateKey(subject, width, sequence - 1)];
         const reply = await this.#send((redis) =>
-            this.#eval(redis, this.#scripts.rate, '', keys, [field, own, cost, limit, width, sequence, ownBefore]));
+            redis.evalsha(this.#scripts.rate, keys.length, ...keys, field, own, cost, limit, width, sequence, ownBefore), this.#counters);
         const [allowed, remaining, resetMs, retryAfterMs, sequenceNow] = Array.isArray(reply) && reply.length === 5 ? reply : [];
         if (![remaining, resetMs, sequenceNow].every(isCount) || !(isCount(retryAfterMs) || retryAfterMs === -1)) {
             throw new Undecided('rate_reply');
@@ -175,7 +184,8 @@ export class Mirror {
 
     /** What a field holds in some window. */
     async counted({ subject, width, sequence, field }) {
-        const count = Number((await this.#send((redis) => redis.hget(this.#rateKey(subject, width, sequence), field))) ?? 0);
+        const key = this.#rateKey(subject, width, sequence);
+        const count = Number((await this.#send((redis) => redis.hget(key, field), this.#counters)) ?? 0);
         if (!isCount(count)) {
             throw new Undecided('rate_reply');
         }
@@ -185,46 +195,40 @@ export class Mirror {
     close() {
         this.#runId = null;
         this.#redis.disconnect();
+        this.#counters.disconnect();
     }
 
     #rateKey(subject, width, sequence) {
         return `{${this.#ratePrefix}:${bucketOf(subject)}}:rate:${subject}:default.${width}:${sequence}`;
     }
 
-    /** EVALSHA, and EVAL where the server does not know the script (any more). */
-    async #eval(redis, { source, sha1 }, suffix, keys, values) {
-        const rest = [keys.length, ...keys, ...values];
-        try {
-            return await redis.call(`evalsha${suffix}`, sha1, ...rest);
-        } catch (error) {
-            if (!error.message.startsWith('NOSCRIPT')) {
-                throw error;
-            }
-            return redis.call(`eval${suffix}`, source, ...rest);
-        }
-    }
-
-    async #send(command) {
+    async #send(command, connection = this.#redis) {
         // Here and in the command's first step nothing is awaited, so that the connection is the one that #runId is of.
-        if (!this.isUsable) {
+        if (!this.isUsable || connection.status !== 'ready') {
             throw new Undecided('redis_unreachable');
         }
         try {
-            return await command(this.#redis);
+            return await command(connection);
         } catch (error) {
             if (error.message === 'Command timed out') {
                 // A connection that does not answer in time is of no use to the next request either.
-                this.#reconnect();
+                this.#reconnect(connection);
                 throw new Undecided('redis_timeout', error);
             }
-            throw new Undecided('redis_error', error);
+            // The worker loads them again within a second or so.
+            throw new Undecided(error.message.startsWith('NOSCRIPT') ? 'redis_script' : 'redis_error', error);
         }
     }
 
-    #reconnect() {
-        if (this.isUsable) {
+    #reconnect(connection) {
+        if (connection === this.#redis) {
+            if (this.#runId === null) {
+                return;
+            }
             this.#runId = null;
-            this.#redis.disconnect(true);
+        }
+        if (connection.status === 'ready') {
+            connection.disconnect(true);
         }
     }
 

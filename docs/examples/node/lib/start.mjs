@@ -3,7 +3,7 @@
 import { createApp } from './app.mjs';
 import { Decider } from './decide.mjs';
 import { Jwks } from './jwks.mjs';
-import { Mirror, readScripts } from './mirror.mjs';
+import { Mirror } from './mirror.mjs';
 import { Postgres } from './postgres.mjs';
 import { Limiter } from './rate.mjs';
 import { Tokens } from './token.mjs';
@@ -18,10 +18,11 @@ export function openPostgres(config, log) {
 }
 
 /** {server, mirror, close}. The server does not listen yet. scripts and postgres can be given, for tests. */
-export function createService({ config, routes, log, postgres = openPostgres(config, log), scripts = readScripts(config.luaDirectory) }) {
+export function createService({ config, routes, log, postgres = openPostgres(config, log), scripts }) {
     const mirror = new Mirror({
         endpoint: config.redis,
         password: config.redisPassword,
+        counter: config.redisCounter,
         timeoutMs: config.redisTimeoutMs,
         pinServer: config.pinServer,
         namespace: config.namespace,

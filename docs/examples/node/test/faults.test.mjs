@@ -6,10 +6,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { readScripts } from '../lib/mirror.mjs';
+import { scripts } from '../lib/scripts.mjs';
 import { makeSigningKey, makeToken, MirrorWriter, patienceMs, postgresSays, PrivateRedis, startService, stopServices, until } from './support.mjs';
-
-const scripts = readScripts(new URL('../../../../src/lua/', import.meta.url).pathname);
 
 let redis;
 let mirror;
@@ -150,7 +148,7 @@ test('a reply that makes no sense lets nobody through', async () => {
     };
     for (const [name, sources] of Object.entries(garbage)) {
         for (const source of sources) {
-            const service = await start({ scripts: { ...scripts, [name]: source } });
+            const service = await start({ scripts: { ...scripts, [name]: await redis.admin.script('LOAD', source) } });
             await mirror.ready();
             const { status } = await service.get('/read', token);
             assert.equal(status, 503, `${name}: ${source}`);
@@ -163,11 +161,16 @@ test('a reply that makes no sense lets nobody through', async () => {
 test('the rights that the contract gives a node are enough', async () => {
     await fill();
     const contract = readFileSync(new URL('../../../redis-contract.md', import.meta.url), 'utf8');
-    const [, rule] = /^ +ACL SETUSER apikey-node on >PASSWORD (.*)$/m.exec(contract);
-    await redis.admin.acl('SETUSER', 'apikey-node', 'on', '>secret', ...rule.split(' '));
-    const passwordFile = `${redis.socket}.password`;
-    writeFileSync(passwordFile, 'secret\n');
-    const service = await start({ environment: { AK_REDIS_USER: 'apikey-node', AK_REDIS_PASSWORD_FILE: passwordFile } });
+    const environment = {};
+    for (const [name, user, file] of [
+        ['apikey-reader', 'AK_REDIS_USER', 'AK_REDIS_PASSWORD_FILE'], ['apikey-counter', 'AK_REDIS_RATE_USER', 'AK_REDIS_RATE_PASSWORD_FILE']]) {
+        const [, rule] = new RegExp(`^ +ACL SETUSER ${name} on >PASSWORD (.*)$`, 'm').exec(contract);
+        await redis.admin.acl('SETUSER', name, 'on', `>secret of ${name}`, ...rule.split(' '));
+        environment[user] = name;
+        environment[file] = `${redis.socket}.${name}`;
+        writeFileSync(environment[file], `secret of ${name}\n`);
+    }
+    const service = await start({ environment });
     const token = await makeToken(key);
     await mirror.ready();
     for (let i = 0; i < 3; i += 1) {
@@ -177,13 +180,16 @@ test('the rights that the contract gives a node are enough', async () => {
     await service.stop();
 });
 
-test('scripts that the server has forgotten are loaded again', async () => {
+test('scripts that the server has forgotten: nobody is let through until the worker has loaded them again', async () => {
     await fill();
     const service = await start();
     const token = await makeToken(key);
     assert.equal((await service.get('/read', token)).status, 200);
     await redis.admin.script('FLUSH');
     await mirror.ready();
+    assert.equal((await service.get('/read', token)).status, 503);
+    assert.equal(service.log.at(-1).why, 'redis_script');
+    await redis.loadScripts();
     assert.equal((await service.get('/read', token)).body.owner, 'acme');
     await service.stop();
 });

@@ -4,12 +4,11 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 
-import { Mirror, readScripts } from '../lib/mirror.mjs';
+import { Mirror } from '../lib/mirror.mjs';
 import { Limiter } from '../lib/rate.mjs';
 import { Undecided } from '../lib/undecided.mjs';
 import { LossyProxy, makeSigningKey, makeToken, MirrorWriter, patienceMs, PrivateRedis, startService, stopServices } from './support.mjs';
 
-const scripts = readScripts(new URL('../../../../src/lua/', import.meta.url).pathname);
 // So wide that no test is at its edge.
 const windowMs = 1e10;
 
@@ -32,7 +31,7 @@ after(async () => {
 });
 
 async function connect(path, timeoutMs = 10_000) {
-    const mirror = new Mirror({ endpoint: { path }, timeoutMs, namespace: 'test-1', scripts });
+    const mirror = new Mirror({ endpoint: { path }, timeoutMs, namespace: 'test-1' });
     opened.push(mirror);
     assert.ok(await mirror.becomesUsable(patienceMs));
     return mirror;

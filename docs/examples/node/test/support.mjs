@@ -3,7 +3,7 @@
 
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { mkdtempSync, rmSync, unlinkSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, unlinkSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -51,7 +51,15 @@ export class PrivateRedis {
         this.admin = new Redis({ path: this.socket, retryStrategy: () => 20, maxRetriesPerRequest: null });
         this.admin.on('error', () => {});
         await this.admin.ping();
+        await this.loadScripts();
         return this;
+    }
+
+    /** As the mirror worker does. */
+    async loadScripts() {
+        for (const name of ['ak_check', 'ak_rate', 'ak_merge']) {
+            await this.admin.script('LOAD', readFileSync(new URL(`../../../../src/lua/${name}.lua`, import.meta.url), 'utf8'));
+        }
     }
 
     signal(name) {
