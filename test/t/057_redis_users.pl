@@ -102,13 +102,14 @@ for my $name (sort keys %as)
 		like(asked($name, @$command), qr/NOPERM/, "$name may not: @$command[0, 1]");
 	}
 }
-# In a script neither. The worker's are there, but not in these hands.
-like(asked('apikey-reader', 'EVALSHA', $sha{ak_rate}, 2, @windows, $field, 2, 1, 10, $width, 0), qr/NOPERM|can't run this command/i, 'apikey-reader may not count');
+# In a script neither, which each version of Redis says in other words. The worker's are there, but not in these hands.
+my $refused = qr/NOPERM|no permissions|can't (?:run this command|access at least one of the keys)/i;
+like(asked('apikey-reader', 'EVALSHA', $sha{ak_rate}, 2, @windows, $field, 2, 1, 10, $width, 0), $refused, 'apikey-reader may not count');
 like(asked('apikey-counter', 'EVALSHA', $sha{ak_check}, 2, $mirror->name($live{key_id}, 'rev'), $mirror->name($live{key_id}, 'meta'), $live{key_id}, 1, 60_000),
-	qr/NOPERM|can't access/i, 'apikey-counter may not look at withdrawals');
+	$refused, 'apikey-counter may not look at withdrawals');
 wait_until(sub { $redis->command('SCRIPT', 'EXISTS', $sha{ak_mark})->[0] }, 'the script of the heartbeat is there');
 like(asked('apikey-counter', 'EVALSHA', $sha{ak_mark}, 2, $mirror->name_in('0', 'rev'), $mirror->name_in('0', 'meta'), 'e', 'f' x 24, '', '1'),
-	qr/NOPERM|can't access|can't run this command/i, 'apikey-counter may not vouch for a bucket');
+	$refused, 'apikey-counter may not vouch for a bucket');
 
 #
 # What somebody with more rights has changed
