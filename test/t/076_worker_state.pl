@@ -52,11 +52,12 @@ is(value($node, 'SELECT current_user = session_user'), 't', 'nobody else is conc
 another_worker();
 
 # A step that keeps failing.
+my %key = issue($node);
 my $locker = session($node);
-value($locker, 'BEGIN; LOCK TABLE apikey.audit_event');
-value($locker, "SELECT apikey.check_token('junk')");
+value($locker, 'BEGIN; LOCK TABLE apikey.usage');
+is(code($node, $key{token}), 'VALID', 'a use');
 eventually(sprintf($status, "state = 'failing'"), 'a step that fails again and again makes the state "failing"');
-like(status("detail->>'step_problem'"), qr/^could not write events: canceling statement due to lock timeout$/, 'which says what is wrong');
+like(status("detail->>'step_problem'"), qr/^could not write usage: canceling statement due to lock timeout$/, 'which says what is wrong');
 cmp_ok(status("detail->>'failed_steps'"), '>=', 3, 'how often');
 is(status("detail->>'step_failed_at' IS NOT NULL"), 't', 'and when it was wrong last');
 is(worker_metric('apikey_worker_up'), '1', 'it is up');
