@@ -28,7 +28,8 @@ COMMENT ON COLUMN apikey.signing_key.private_key IS 'nonce, ciphertext and tag o
 COMMENT ON COLUMN apikey.signing_key.master_key_fingerprint IS 'Says under which master key the row was made; not the key, nor of help to find it';
 
 CREATE FUNCTION apikey.signing_key_before_change() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+    SET debug_print_parse = off SET debug_print_rewritten = off SET debug_print_plan = off
 AS $$
 BEGIN
     IF TG_OP = 'DELETE' THEN

@@ -28,8 +28,22 @@ CREATE FUNCTION apikey.key_check_references() RETURNS trigger
     AS 'MODULE_PATHNAME', 'apikey_key_check_references';
 COMMENT ON FUNCTION apikey.key_check_references() IS 'Trigger: role and kid of a key refer to rows, which stay as long as the key does';
 
+-- No query of these triggers holds a hash, a salt, a tag or a sealed key, or NEW or OLD as a whole: debug_print_plan, auto_explain and
+-- pgaudit show what a plan holds and what its parameters are. Expressions without FROM and subquery, which PL/pgSQL evaluates by itself,
+-- may look at them.
+CREATE FUNCTION apikey.fill_withheld() RETURNS trigger
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'apikey_fill_withheld';
+COMMENT ON FUNCTION apikey.fill_withheld() IS 'Trigger: puts into the row what the library''s own statements leave out, since their parameters can be seen: hashes and sealed keys';
+
+CREATE FUNCTION apikey.changed_members(old_row jsonb, new_row jsonb) RETURNS jsonb
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 50
+    AS 'MODULE_PATHNAME', 'apikey_changed_members';
+COMMENT ON FUNCTION apikey.changed_members(jsonb, jsonb) IS 'Members of two objects that differ, each with its old and new value; NULL: none';
+
 CREATE FUNCTION apikey.key_before_update() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+    SET debug_print_parse = off SET debug_print_rewritten = off SET debug_print_plan = off
 AS $$
 BEGIN
     IF (NEW.key_id, NEW.created_at, NEW.created_by) IS DISTINCT FROM (OLD.key_id, OLD.created_at, OLD.created_by) THEN
@@ -85,7 +99,8 @@ CREATE FUNCTION apikey.key_after_insert() RETURNS trigger
 COMMENT ON FUNCTION apikey.key_after_insert() IS 'Trigger: writes the audit event of an issued key';
 
 CREATE FUNCTION apikey.key_after_update() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET intervalstyle = 'postgres'
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET intervalstyle = 'postgres' SET plan_cache_mode = force_generic_plan
+    SET debug_print_parse = off SET debug_print_rewritten = off SET debug_print_plan = off
 AS $$
 DECLARE
     -- A hash, which no audit row repeats.
@@ -95,6 +110,7 @@ DECLARE
     of_refresh CONSTANT text[] := '{generation,issued_at,expires_at,kid,previous_kid,previous_expires_at,previous_valid_until}';
     of_state CONSTANT text[] := '{state,revoked_at,revocation_reason,disabled_at,disabled_reason}';
     is_refresh CONSTANT boolean := NEW.generation > OLD.generation;
+    keeps_hash CONSTANT boolean := coalesce(NEW.generation = OLD.generation + 1 AND NEW.previous_hash = OLD.token_hash, false);
     same_proof CONSTANT boolean := (NEW.token_hash, NEW.token_salt, NEW.token_iterations, NEW.token_tag, NEW.kid, NEW.format, NEW.master_key_fingerprint)
         IS NOT DISTINCT FROM (OLD.token_hash, OLD.token_salt, OLD.token_iterations, OLD.token_tag, OLD.kid, OLD.format, OLD.master_key_fingerprint);
     same_claims CONSTANT boolean := (NEW.owner, NEW.role, NEW.environment, NEW.permissions, NEW.allowed_cidrs)
@@ -106,8 +122,7 @@ BEGIN
     IF is_refresh THEN
         -- A grace only for the step of one that keeps the hash, as refresh() makes it.
         PERFORM apikey.withdraw(OLD.key_id, OLD.generation, 'withdrawn',
-                                CASE WHEN NEW.generation = OLD.generation + 1 AND NEW.previous_hash = OLD.token_hash
-                                     THEN NEW.previous_valid_until ELSE clock_timestamp() END, OLD.expires_at);
+                                CASE WHEN keeps_hash THEN NEW.previous_valid_until ELSE clock_timestamp() END, OLD.expires_at);
         IF OLD.previous_valid_until > clock_timestamp() THEN
             -- Two generations back has no hash left to prove it: its grace ends with this refresh.
             PERFORM apikey.withdraw(OLD.key_id, OLD.generation - 1, 'withdrawn', clock_timestamp(), OLD.previous_expires_at);
@@ -163,9 +178,7 @@ BEGIN
         quiet := quiet || of_state;
     END IF;
 
-    SELECT jsonb_object_agg(n.key, jsonb_build_object('old', o.value, 'new', n.value)) INTO changes
-      FROM jsonb_each(to_jsonb(NEW) - quiet) n JOIN jsonb_each(to_jsonb(OLD) - quiet) o USING (key)
-     WHERE n.value IS DISTINCT FROM o.value;
+    changes := apikey.changed_members(to_jsonb(OLD) - quiet, to_jsonb(NEW) - quiet);
     IF NOT is_refresh AND (NOT same_proof OR (NEW.previous_hash, NEW.previous_salt, NEW.previous_iterations, NEW.previous_tag)
                            IS DISTINCT FROM (OLD.previous_hash, OLD.previous_salt, OLD.previous_iterations, OLD.previous_tag)) THEN
         changes := coalesce(changes, '{}') || '{"token_hash": "changed"}';
@@ -180,7 +193,8 @@ $$;
 COMMENT ON FUNCTION apikey.key_after_update() IS 'Trigger: derives withdrawals and audit events from a change of a key';
 
 CREATE FUNCTION apikey.key_after_delete() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+    SET debug_print_parse = off SET debug_print_rewritten = off SET debug_print_plan = off
 AS $$
 DECLARE
     last_expiry timestamptz;
@@ -213,9 +227,7 @@ BEGIN
         new_row := to_jsonb(NEW) - '{pristine,created_at}'::text[];
     END IF;
     IF TG_OP = 'UPDATE' THEN
-        SELECT jsonb_object_agg(n.key, jsonb_build_object('old', o.value, 'new', n.value)) INTO changes
-          FROM jsonb_each(new_row) n JOIN jsonb_each(old_row) o USING (key)
-         WHERE n.value IS DISTINCT FROM o.value;
+        changes := apikey.changed_members(old_row, new_row);
         IF changes IS NULL THEN
             RETURN NULL;
         END IF;
@@ -237,7 +249,8 @@ $$;
 COMMENT ON FUNCTION apikey.role_after_change() IS 'Trigger: writes the audit event of a role edit';
 
 CREATE FUNCTION apikey.signing_key_after_change() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+    SET debug_print_parse = off SET debug_print_rewritten = off SET debug_print_plan = off
 AS $$
 BEGIN
     IF TG_OP = 'DELETE' THEN
@@ -276,6 +289,12 @@ COMMENT ON FUNCTION apikey.key_not_offline() IS
     'Trigger: a JWT says nothing of allowed_cidrs and the key''s own limit, so that other nodes must ask about keys that have them';
 
 -- A row whose creation time is not this transaction's comes from a dump or from replication: its audit event comes along with it.
+CREATE TRIGGER key_fill_insert BEFORE INSERT ON apikey.key
+    FOR EACH ROW WHEN (NEW.token_hash IS NULL) EXECUTE FUNCTION apikey.fill_withheld();
+CREATE TRIGGER key_fill_update BEFORE UPDATE OF generation ON apikey.key
+    FOR EACH ROW EXECUTE FUNCTION apikey.fill_withheld();
+CREATE TRIGGER signing_key_fill_insert BEFORE INSERT ON apikey.signing_key
+    FOR EACH ROW WHEN (NEW.private_key IS NULL) EXECUTE FUNCTION apikey.fill_withheld();
 CREATE TRIGGER key_before_insert BEFORE INSERT ON apikey.key
     FOR EACH ROW WHEN (NEW.created_at = now()) EXECUTE FUNCTION apikey.key_check_references();
 CREATE TRIGGER key_before_reference BEFORE UPDATE OF role, kid ON apikey.key
@@ -302,6 +321,9 @@ CREATE TRIGGER signing_key_after_insert AFTER INSERT ON apikey.signing_key
 CREATE TRIGGER signing_key_after_update AFTER UPDATE OR DELETE ON apikey.signing_key
     FOR EACH ROW EXECUTE FUNCTION apikey.signing_key_after_change();
 
+ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_fill_insert;
+ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_fill_update;
+ALTER TABLE apikey.signing_key ENABLE ALWAYS TRIGGER signing_key_fill_insert;
 ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_before_insert;
 ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_before_reference;
 ALTER TABLE apikey.key ENABLE ALWAYS TRIGGER key_before_update;

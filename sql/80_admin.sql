@@ -16,7 +16,7 @@ COMMENT ON VIEW apikey.keys IS 'Keys as people want to see them: no hashes, and 
 CREATE FUNCTION apikey.master_key_state(OUT state text, OUT detail text)
     LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000
     AS 'MODULE_PATHNAME', 'apikey_master_key_state';
-COMMENT ON FUNCTION apikey.master_key_state() IS 'ok, missing, refused or mismatch, and why: can this server read the master key that its rows were made under?';
+COMMENT ON FUNCTION apikey.master_key_state() IS 'ok, missing, refused or mismatch, and why: can this server read the master key that its rows were made under? unknown where the library is not preloaded';
 
 CREATE FUNCTION apikey.library_version() RETURNS text
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 2

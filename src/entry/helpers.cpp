@@ -6,7 +6,9 @@
 #include "core/verdict.h"
 #include "pg/boundary.h"
 #include "pg/datum.h"
+#include "pg/json_changes.h"
 #include "pg/owner_scope.h"
+#include "pg/settings.h"
 #include "store/keys.h"
 #include "store/master_key.h"
 #include "store/roles.h"
@@ -77,15 +79,25 @@ PG_ENTRY(apikey_normalize_role) {
     return pg::text_datum(store::require_role(snapshot, *name).name);
 }
 
+PG_ENTRY(apikey_changed_members) {
+    const auto changes = pg::changed_members(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1));
+    fcinfo->isnull = !changes;
+    return changes.value_or(Datum(0));
+}
+
 PG_ENTRY(apikey_force_sync_commit) {
     pg::call([] { ForceSyncCommit(); });
     PG_RETURN_VOID();
 }
 
 PG_ENTRY(apikey_master_key_state) {
-    const auto& master = store::load_master_key();
     std::array<Datum, 2> values{};
     std::array<bool, 2> nulls{};
+    if (!pg::settings::preloaded()) {
+        values = {pg::text_datum("unknown"), pg::text_datum("apikey is not in shared_preload_libraries")};
+        return pg::make_composite(fcinfo, values, nulls, std::array{Oid(TEXTOID), Oid(TEXTOID)});
+    }
+    const auto& master = store::load_master_key();
     nulls[1] = master.problem.empty();
     switch (master.state) {
         case store::MasterKeyState::ok: {

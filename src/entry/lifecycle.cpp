@@ -6,6 +6,7 @@
 #include "pg/boundary.h"
 #include "pg/datum.h"
 #include "pg/owner_scope.h"
+#include "pg/settings.h"
 
 namespace apikey::entry {
 namespace {
@@ -88,6 +89,7 @@ using namespace apikey;
 
 PG_ENTRY(apikey_issue) {
     entry::require_writable("apikey.issue()");
+    pg::settings::require_preloaded("apikey.issue()");
     flow::IssueRequest request{};
     request.owner = entry::required_argument(fcinfo, 0, "owner");
     request.role = entry::required_argument(fcinfo, 1, "role");
@@ -105,6 +107,7 @@ PG_ENTRY(apikey_issue) {
 
 PG_ENTRY(apikey_refresh) {
     entry::require_writable("apikey.refresh()");
+    pg::settings::require_preloaded("apikey.refresh()");
     return entry::composite(fcinfo, flow::refresh(pg::text_argument(fcinfo, 0)));
 }
 
@@ -122,6 +125,7 @@ PG_ENTRY(apikey_revoke_id) {
 
 PG_ENTRY(apikey_revoke_token) {
     entry::require_writable("apikey.revoke_token()");
+    pg::settings::require_preloaded("apikey.revoke_token()");
     const auto token = pg::text_argument(fcinfo, 0);
     return entry::composite(fcinfo, flow::revoke_token(token, entry::required_argument(fcinfo, 1, "reason")));
 }
@@ -164,15 +168,18 @@ PG_ENTRY(apikey_lock_signing_key) {
 
 PG_ENTRY(apikey_rotate_signing_key) {
     entry::require_writable("apikey.rotate_signing_key()");
+    pg::settings::require_preloaded("apikey.rotate_signing_key()");
     return pg::text_datum(flow::rotate_signing_key(entry::algorithm_argument(fcinfo, 0)));
 }
 
 PG_ENTRY(apikey_stage_signing_key) {
     entry::require_writable("apikey.stage_signing_key()");
+    pg::settings::require_preloaded("apikey.stage_signing_key()");
     return pg::text_datum(flow::stage_signing_key(entry::algorithm_argument(fcinfo, 0)));
 }
 
 PG_ENTRY(apikey_adopt_master_key) {
     entry::require_writable("apikey.adopt_master_key()");
+    pg::settings::require_preloaded("apikey.adopt_master_key()");
     return pg::text_datum(flow::adopt_master_key());
 }

@@ -99,7 +99,9 @@ PG_ENTRY(apikey_mirror_state) {
     std::string_view state = "off";
     const bool standby = pg::call([] { return RecoveryInProgress(); });
     const auto mirror = standby ? std::nullopt : shm::mirror_state();
-    if (standby) {
+    if (!pg::settings::preloaded()) {
+        detail.add("reason", "apikey is not in shared_preload_libraries");
+    } else if (standby) {
         state = "standby";
     } else if (*pg::settings::redis_url == '\0') {
         detail.add("reason", "apikey.redis_url is not set");

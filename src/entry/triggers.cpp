@@ -1,5 +1,6 @@
 #include "flow/key_triggers.h"
 #include "pg/boundary.h"
+#include "store/withheld.h"
 
 namespace apikey::entry {
 namespace {
@@ -21,6 +22,10 @@ PG_ENTRY(apikey_key_check_references) {
     flow::check_references(trigger);
     return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger.tg_event) ? trigger.tg_newtuple
                                                                      : trigger.tg_trigtuple);
+}
+
+PG_ENTRY(apikey_fill_withheld) {
+    return PointerGetDatum(store::Withheld::fill(entry::trigger_of(fcinfo)));
 }
 
 PG_ENTRY(apikey_key_after_insert) {

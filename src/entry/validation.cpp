@@ -2,13 +2,15 @@
 #include "flow/validate.h"
 #include "pg/boundary.h"
 #include "pg/datum.h"
+#include "pg/settings.h"
 
 namespace apikey::entry {
 namespace {
 
 using flow::Verdict;
 
-flow::Query query_from(FunctionCallInfo fcinfo, shm::Operation operation) {
+flow::Query query_from(FunctionCallInfo fcinfo, shm::Operation operation, const char* function) {
+    pg::settings::require_preloaded(function);
     flow::Query query;
     query.operation = operation;
     query.token = pg::text_argument(fcinfo, 0);
@@ -102,19 +104,18 @@ Datum composite(FunctionCallInfo fcinfo, const Verdict& verdict) {
 using namespace apikey;
 
 PG_ENTRY(apikey_validate) {
-    return entry::composite(
-        fcinfo, flow::validate(entry::query_from(fcinfo, shm::Operation::validate), flow::Extent::full));
+    const auto query = entry::query_from(fcinfo, shm::Operation::validate, "apikey.validate()");
+    return entry::composite(fcinfo, flow::validate(query, flow::Extent::full));
 }
 
 PG_ENTRY(apikey_check_token) {
-    return BoolGetDatum(
-        flow::validate(entry::query_from(fcinfo, shm::Operation::check_token), flow::Extent::code_only)
-            .valid());
+    const auto query = entry::query_from(fcinfo, shm::Operation::check_token, "apikey.check_token()");
+    return BoolGetDatum(flow::validate(query, flow::Extent::code_only).valid());
 }
 
 PG_ENTRY(apikey_require) {
-    const flow::Verdict verdict =
-        flow::validate(entry::query_from(fcinfo, shm::Operation::require), flow::Extent::full);
+    const auto query = entry::query_from(fcinfo, shm::Operation::require, "apikey.require()");
+    const flow::Verdict verdict = flow::validate(query, flow::Extent::full);
     if (!verdict.valid()) {
         throw flow::denial(verdict.code, verdict.key ? std::optional(verdict.key->key_id) : std::nullopt,
                            verdict.detail);

@@ -55,6 +55,9 @@ Issued issue(const IssueRequest& request) {
     const pg::OwnerScope as_owner(store::tables_owner());
     store::NewKey key{};
     TimestampTz refreshable_from = 0;
+    // What `role` points to is gone when a trigger that somebody has added to a table looks at the role.
+    std::string role_name;
+    std::string format;
     {
         store::LatestSnapshot snapshot;
         const store::RoleRow role = store::require_role(snapshot, request.role);
@@ -74,8 +77,10 @@ Issued issue(const IssueRequest& request) {
         key.issued_at = pg::timestamp(pg::now());
         key.expires_at = checked_expiry(key.issued_at, request.ttl, role);
         refreshable_from = refresh_after(key.issued_at, key.expires_at, role.refresh_window);
-        key.role = role.name;
-        key.format = request.format.value_or(role.format);
+        role_name = role.name;
+        key.role = role_name;
+        format = request.format.value_or(role.format);
+        key.format = format;
         key.owner = request.owner;
         key.name = request.name;
         key.environment = request.environment;

@@ -101,6 +101,8 @@ Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, con
     next.kid = minted.kid;
     next.hash = minted.hash;
     next.tag = minted.tag;
+    // Before triggers run, one of which may look at the role again: what `role` points to is gone then.
+    const TimestampTz reopens = refresh_after(next.issued_at, next.expires_at, role.refresh_window);
     store::advance_generation(key.key_id, key.generation, next);
     pg::call([] { CommandCounterIncrement(); });
     shm::count_at_commit(shm::Committed::refresh);
@@ -110,7 +112,7 @@ Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, con
             std::string(key.owner),
             std::string(key.role),
             next.issued_at,
-            refresh_after(next.issued_at, next.expires_at, role.refresh_window),
+            reopens,
             next.expires_at};
 }
 

@@ -7,6 +7,7 @@
 #include "pg/failure.h"
 #include "pg/owner_scope.h"
 #include "pg/prepare_guard.h"
+#include "pg/settings.h"
 #include "store/revocation_lock.h"
 #include "store/snapshot.h"
 
@@ -25,6 +26,7 @@ void check_reason(std::string_view reason) {
 
 /** The key of a token that proves itself: anybody can write a token that merely names a key. */
 core::Uuid proven_key_id(std::string_view token, Claim& claim) {
+    pg::settings::require_preloaded("the proof of a token");
     store::LatestSnapshot snapshot;
     const Proof proof = prove(PresentedToken(token, GetCurrentTimestamp()), snapshot);
     claim = claim_of(proof);

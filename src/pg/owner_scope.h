@@ -22,7 +22,9 @@ Oid acting_user();
 Oid acting_user_outside();
 
 /**
- * Runs what follows as `owner`, with search_path pinned to pg_catalog, pg_temp, until the end of the scope.
+ * Runs what follows as `owner` until the end of the scope, with search_path pinned to pg_catalog, pg_temp,
+ * plans that are generic and not printed, and whatever else a session can set that would change what is done
+ * here.
  *
  * The functions that write are SECURITY INVOKER and switch here instead of being SECURITY DEFINER, because a
  * definer function cannot see who called it: GetUserId() is already the owner, and the outer user may be a
@@ -46,7 +48,8 @@ class OwnerScope {
     bool outermost_ = false;
     Oid caller_ = InvalidOid;
     int security_context_ = 0;
-    int settings_level_ = 0;  ///< 0: it was all like that already
+    int settings_level_ = 0;  ///< 0: all settings were like that already
+    bool switched_ = false;
 };
 
 }  // namespace apikey::pg

@@ -3,6 +3,7 @@
 #include "core/redis_masters.h"
 #include "core/redis_url.h"
 #include "core/token.h"
+#include "pg/failure.h"
 #include "pg/guard.h"
 #include "pg/settings.h"
 
@@ -11,7 +12,7 @@ namespace apikey::pg::settings {
 int pbkdf2_iterations = min_pbkdf2_iterations;
 char* master_key_file = nullptr;
 int refresh_grace = 300;
-int revoke_wait = 2000;
+int revoke_wait = default_revoke_wait;
 char* issuer = nullptr;
 char* audience = nullptr;
 char* environments = nullptr;
@@ -41,6 +42,8 @@ int event_entries = 0;
 int max_databases = 0;
 
 namespace {
+
+bool defined_in_postmaster = false;
 
 /** Check hooks run outside any boundary: they allocate nothing in C++ and so cannot throw. */
 extern "C" bool check_environments(char** value, void** /*extra*/, GucSource /*source*/) {
@@ -250,6 +253,19 @@ void define_sizes() {
 
 }  // namespace
 
+bool preloaded() noexcept {
+    return defined_in_postmaster;
+}
+
+void require_preloaded(const char* what) {
+    if (!defined_in_postmaster) {
+        throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                      std::string(what) + " depends on settings, and apikey was not preloaded",
+                      "Who connects can take the place of what the server's configuration says.",
+                      "Add apikey to shared_preload_libraries and restart the server.");
+    }
+}
+
 List* raw_database_names() {
     List* names = NIL;
     SplitIdentifierString(pstrdup(databases), ',', &names);
@@ -281,7 +297,7 @@ void define() {
         "those that stand in line for the row. A refresh with a stolen token in a transaction that is left "
         "open "
         "must not keep the key in use. Plain UPDATE and DELETE wait as long as lock_timeout lets them.",
-        &revoke_wait, 2000, 0, 600000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
+        &revoke_wait, default_revoke_wait, 0, 600000, PGC_SIGHUP, GUC_UNIT_MS, nullptr, nullptr, nullptr);
     DefineCustomStringVariable("apikey.issuer", "The iss claim of new JWTs.",
                                "RFC 7519 section 4.1.1: a name or URI of this issuer.", &issuer, "apikey",
                                PGC_SUSET, 0, check_issuer, nullptr, nullptr);
@@ -325,6 +341,7 @@ void define() {
     define_redis();
     define_redis_trust();
     if (process_shared_preload_libraries_in_progress) {
+        defined_in_postmaster = true;
         define_sizes();
     }
     MarkGUCPrefixReserved("apikey");

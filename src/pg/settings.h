@@ -12,6 +12,7 @@ inline constexpr int max_pbkdf2_iterations = 10000000;
 extern int pbkdf2_iterations;
 extern char* master_key_file;
 extern int refresh_grace;
+constexpr int default_revoke_wait = 2000;
 extern int revoke_wait;  ///< seconds
 extern char* issuer;
 extern char* audience;
@@ -49,6 +50,14 @@ extern int cache_entries;
 extern int rate_entries;
 extern int event_entries;  ///< of each database
 extern int max_databases;
+
+/**
+ * Throws Failure 55000 where the library was not preloaded. Until it is loaded its parameters are
+ * placeholders, which anybody can set when he connects: that takes the place of what postgresql.conf says,
+ * and stands as the default once the library refuses it. `what` depends on parameters.
+ */
+void require_preloaded(const char* what);
+bool preloaded() noexcept;
 
 /** Of apikey.databases, into palloc'd memory; for use inside pg::call(). */
 List* raw_database_names();

@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "pg/log.h"
 #include "pg/settings.h"
 #include "shm/area.h"
 
@@ -68,13 +69,16 @@ void join() {
         }
         LWLockRelease(area()->databases_lock);
         if (own_slot == nullptr) {
-            ereport(WARNING, (errmsg("apikey keeps no counters and no events for this database"),
-                              errdetail("apikey.max_databases is %d, and all of its places are taken.",
-                                        pg::settings::max_databases)));
-        } else {
-            before_shmem_exit(leave, 0);
+            return;
         }
+        before_shmem_exit(leave, 0);
     });
+    if (own_slot == nullptr) {
+        const std::string detail = "apikey.max_databases is " + std::to_string(pg::settings::max_databases) +
+                                   ", and all of its places are taken.";
+        pg::log(WARNING, "apikey keeps no counters and no events for this database",
+                {.detail = detail.c_str()});
+    }
 }
 
 }  // namespace

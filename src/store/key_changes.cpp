@@ -4,6 +4,7 @@
 #include "store/key_columns.h"
 #include "store/keys.h"
 #include "store/row_writer.h"
+#include "store/withheld.h"
 
 /**
  * Changes of apikey.key. What must follow from them (withdrawals, audit events) is done by the table's
@@ -15,28 +16,22 @@ namespace apikey::store {
 namespace {
 
 /**
- * Writes a whole row, and puts two of its errors into words. A constraint that fails
- * quotes the row in its DETAIL, hashes and all, to the caller and to the log: the error goes on without it. A
- * reference that fails (trigger key_check_references) means that a role or signing key is newer than a
- * REPEATABLE READ snapshot, since we have read it: that is a serialization failure.
+ * Writes a whole row, and puts its errors into words. A reference that fails (trigger key_check_references)
+ * means that a role or signing key is newer than a REPEATABLE READ snapshot, since we have read it: that is a
+ * serialization failure.
  */
 template <typename Write>
 auto write_row(Write&& write) -> decltype(write()) {
     try {
-        return write();
+        return without_quoting_the_row(write);
     } catch (const pg::Error& error) {
-        switch (error.sqlstate()) {
-            case ERRCODE_CHECK_VIOLATION:
-            case ERRCODE_NOT_NULL_VIOLATION:
-                throw pg::Failure(error.sqlstate(), error.what());
-            case ERRCODE_FOREIGN_KEY_VIOLATION:
-                throw pg::Failure(ERRCODE_T_R_SERIALIZATION_FAILURE,
-                                  "could not serialize access: the role or signing key is newer than this "
-                                  "transaction's snapshot",
-                                  {}, "Try the transaction again.");
-            default:
-                throw;
+        if (error.sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION) {
+            throw pg::Failure(ERRCODE_T_R_SERIALIZATION_FAILURE,
+                              "could not serialize access: the role or signing key is newer than this "
+                              "transaction's snapshot",
+                              {}, "Try the transaction again.");
         }
+        throw;
     }
 }
 
@@ -50,33 +45,24 @@ std::vector<core::Uuid> key_ids(std::uint64_t rows) {
     return ids;
 }
 
+std::string_view bytes_of(const core::Uuid& key_id) {
+    return core::text_of(key_id.bytes);
+}
+
 RowWriter writer("key", key_columns);
 
-/** The row that the statement of insert_key() makes, with what it leaves to defaults. False: it takes the
- * statement. */
-bool insert_row(std::span<const pg::Parameter, 20> parameters, bool* inserted) {
+/** The row that the statement of insert_key() makes, with what it withholds and leaves to defaults. False: it
+ * takes the statement. */
+bool insert_row(std::span<const pg::Parameter, 14> parameters, std::span<const WithheldValue, 6> withheld,
+                bool* inserted) {
     using namespace key_column;
     // In the order of the statement's columns.
-    static constexpr std::array<std::size_t, 20> places = {c_key_id,
-                                                           c_owner,
-                                                           c_role,
-                                                           c_issued_at,
-                                                           c_expires_at,
-                                                           c_name,
-                                                           c_format,
-                                                           c_environment,
-                                                           c_permissions,
-                                                           c_allowed_cidrs,
-                                                           c_metadata,
-                                                           c_ttl,
-                                                           c_kid,
-                                                           c_token_hash,
-                                                           c_token_salt,
-                                                           c_token_iterations,
-                                                           c_token_tag,
-                                                           c_master_key_fingerprint,
-                                                           c_idempotency_key,
-                                                           c_idempotency_digest};
+    static constexpr std::array<std::size_t, 14> places = {
+        c_key_id,      c_owner,       c_role,          c_issued_at, c_expires_at, c_name, c_format,
+        c_environment, c_permissions, c_allowed_cidrs, c_metadata,  c_ttl,        c_kid,  c_idempotency_key};
+    static constexpr std::array<std::size_t, 6> withheld_places = {
+        c_token_hash,        c_token_salt, c_token_iterations, c_token_tag, c_master_key_fingerprint,
+        c_idempotency_digest};
     std::array<Datum, column_count> values{};
     std::array<bool, column_count> nulls;
     nulls.fill(true);
@@ -86,6 +72,9 @@ bool insert_row(std::span<const pg::Parameter, 20> parameters, bool* inserted) {
     };
     for (std::size_t i = 0; i < places.size(); i++) {
         set(places[i], parameters[i]);
+    }
+    for (std::size_t i = 0; i < withheld_places.size(); i++) {
+        set(withheld_places[i], withheld[i].value);
     }
     set(c_generation, Int32GetDatum(1));
     set(c_state, pg::text_datum("active"));
@@ -114,22 +103,18 @@ bool try_lock_key(const core::Uuid& key_id) {
 bool insert_key(const NewKey& key) {
     static pg::Statement statement(
         "INSERT INTO apikey.key (key_id, generation, owner, role, issued_at, expires_at, name, format, "
-        "environment, permissions, allowed_cidrs, "
-        "metadata, ttl, kid, token_hash, token_salt, token_iterations, token_tag, master_key_fingerprint, "
-        "idempotency_key, idempotency_digest) "
-        "VALUES ($1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, "
-        "$20) "
+        "environment, permissions, allowed_cidrs, metadata, ttl, kid, idempotency_key) "
+        "VALUES ($1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) "
         "ON CONFLICT (owner, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
         UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID,
-        CIDRARRAYOID, JSONBOID, INTERVALOID, TEXTOID, BYTEAOID, BYTEAOID, INT4OID, BYTEAOID, BYTEAOID,
-        TEXTOID, BYTEAOID);
+        CIDRARRAYOID, JSONBOID, INTERVALOID, TEXTOID, TEXTOID);
     const auto optional_text = [](std::optional<std::string_view> text) {
         return text ? pg::Parameter(pg::text_datum(*text)) : pg::Parameter();
     };
     const auto optional_datum = [](std::optional<Datum> datum) {
         return datum ? pg::Parameter(*datum) : pg::Parameter();
     };
-    const std::array<pg::Parameter, 20> parameters = {
+    const std::array<pg::Parameter, 14> parameters = {
         pg::uuid_datum(key.key_id),
         pg::text_datum(key.owner),
         pg::text_datum(key.role),
@@ -143,20 +128,24 @@ bool insert_key(const NewKey& key) {
         key.metadata,
         optional_datum(key.ttl),
         pg::Parameter::of(!key.kid.empty(), pg::text_datum(key.kid)),
-        pg::bytes_datum(key.hash.hash),
-        pg::bytes_datum(key.hash.salt),
-        Int32GetDatum(static_cast<std::int32_t>(key.hash.iterations)),
-        pg::bytes_datum(key.tag),
-        pg::bytes_datum(key.master_key_fingerprint),
         optional_text(key.idempotency_key),
-        pg::Parameter::of(key.idempotency_key.has_value(), pg::bytes_datum(key.idempotency_digest)),
     };
+    const std::array<WithheldValue, 6> withheld = {{
+        {"token_hash", pg::bytes_datum(key.hash.hash)},
+        {"token_salt", pg::bytes_datum(key.hash.salt)},
+        {"token_iterations", Int32GetDatum(static_cast<std::int32_t>(key.hash.iterations))},
+        {"token_tag", pg::bytes_datum(key.tag)},
+        {"master_key_fingerprint", pg::bytes_datum(key.master_key_fingerprint)},
+        {"idempotency_digest",
+         pg::Parameter::of(key.idempotency_key.has_value(), pg::bytes_datum(key.idempotency_digest))},
+    }};
     return write_row([&] {
         // Only a statement can wait for another session that uses the same idempotency key.
         bool inserted = false;
-        if (!key.idempotency_key && insert_row(parameters, &inserted)) {
+        if (!key.idempotency_key && insert_row(parameters, withheld, &inserted)) {
             return inserted;
         }
+        const Withheld filling("key", bytes_of(key.key_id), withheld);
         const pg::SpiSession spi;
         return statement.run(parameters) == 1;
     });
@@ -180,28 +169,30 @@ void advance_generation(const core::Uuid& key_id, std::int32_t generation, const
         "k.token_hash, previous_salt = k.token_salt, "
         "previous_iterations = k.token_iterations, previous_tag = k.token_tag, previous_expires_at = "
         "k.expires_at, "
-        "previous_valid_until = $3, issued_at = $4, expires_at = $5, kid = $6, token_hash = $7, token_salt = "
-        "$8, token_iterations = $9, "
-        "token_tag = $10 WHERE k.key_id = $1 AND k.generation = $2",
-        UUIDOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, BYTEAOID, BYTEAOID,
-        INT4OID, BYTEAOID);
-    const std::array<pg::Parameter, 10> parameters = {
+        "previous_valid_until = $3, issued_at = $4, expires_at = $5, kid = $6 "
+        "WHERE k.key_id = $1 AND k.generation = $2",
+        UUIDOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
+    const std::array<pg::Parameter, 6> parameters = {
         pg::uuid_datum(key_id),
         Int32GetDatum(generation),
         TimestampTzGetDatum(next.previous_valid_until),
         TimestampTzGetDatum(next.issued_at),
         TimestampTzGetDatum(next.expires_at),
         pg::Parameter::of(!next.kid.empty(), pg::text_datum(next.kid)),
-        pg::bytes_datum(next.hash.hash),
-        pg::bytes_datum(next.hash.salt),
-        Int32GetDatum(static_cast<std::int32_t>(next.hash.iterations)),
-        pg::bytes_datum(next.tag),
     };
+    const std::array<WithheldValue, 4> withheld = {{
+        {"token_hash", pg::bytes_datum(next.hash.hash)},
+        {"token_salt", pg::bytes_datum(next.hash.salt)},
+        {"token_iterations", Int32GetDatum(static_cast<std::int32_t>(next.hash.iterations))},
+        {"token_tag", pg::bytes_datum(next.tag)},
+    }};
+    const Withheld filling("key", bytes_of(key_id), withheld);
     if (write_row([&] { return statement.run(parameters, pg::Visibility::latest); }) != 1) {
         throw pg::Failure(ERRCODE_T_R_SERIALIZATION_FAILURE,
                           "could not refresh the key due to a concurrent change", {},
                           "Try the transaction again.");
     }
+    filling.require_filled();
 }
 
 std::optional<TimestampTz> revoke_key(const core::Uuid& key_id, std::string_view reason) {

@@ -5,6 +5,7 @@
 #include "core/json_writer.h"
 #include "pg/datum.h"
 #include "pg/failure.h"
+#include "pg/log.h"
 #include "pg/spi.h"
 #include "store/audit.h"
 
@@ -103,17 +104,14 @@ void record(const Holder& holder, const HeldUp& held_up) {
 }
 
 void terminate(const Holder& holder, const HeldUp& held_up) {
-    const bool ended = pg::call([&] {
-        if (BackendPidGetProc(holder.pid) == nullptr || kill(holder.pid, SIGTERM) != 0) {
-            return false;
-        }
-        ereport(LOG, (errmsg("apikey terminates the session with PID %d of user \"%s\"", holder.pid,
-                             holder.user.c_str()),
-                      errdetail("It holds up the revocation of %s.", held_up.what.c_str()), errhidestmt(true),
-                      errhidecontext(true)));
-        return true;
-    });
+    const bool ended =
+        pg::call([&] { return BackendPidGetProc(holder.pid) != nullptr && kill(holder.pid, SIGTERM) == 0; });
     if (ended) {
+        const std::string detail = "It holds up the revocation of " + held_up.what + '.';
+        pg::log(LOG,
+                "apikey terminates the session with PID " + std::to_string(holder.pid) + " of user \"" +
+                    holder.user + '"',
+                {.detail = detail.c_str()});
         record(holder, held_up);
     }
 }

@@ -10,6 +10,7 @@
 #include "core/verdict.h"
 #include "pg/datum.h"
 #include "pg/failure.h"
+#include "pg/log.h"
 #include "pg/secret_file.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
@@ -69,12 +70,9 @@ void log_problem(const std::string& problem) {
     }
     last_problem = problem;
     last_logged = now;
-    const char* text = problem.c_str();
-    pg::call([&] {
-        ereport(LOG_SERVER_ONLY,
-                (errmsg("apikey: %s", text), errhint("Until this is put right, keys that need the master key "
-                                                     "get the verdict UNAVAILABLE and none can be issued.")));
-    });
+    pg::log(LOG_SERVER_ONLY, "apikey: " + problem,
+            {.hint = "Until this is put right, keys that need the master key get the verdict UNAVAILABLE and "
+                     "none can be issued."});
 }
 
 void set_problem(MasterKeyState state, std::string problem) {
@@ -88,6 +86,7 @@ void set_problem(MasterKeyState state, std::string problem) {
 
 /** Fills session().result; false when it is a problem. */
 bool read_file() {
+    pg::settings::require_preloaded("the master key");
     auto& now = session();
     const std::string path = pg::settings::master_key_file;
     const std::string named = "master key file \"" + path + "\" ";
@@ -172,12 +171,8 @@ void create_file() {
     if (!handle || fsync(handle.get()) != 0) {
         fail_creation(path, errno);
     }
-    const char* text = path.c_str();
-    pg::call([&] {
-        ereport(LOG_SERVER_ONLY,
-                (errmsg("apikey: created master key file \"%s\"", text),
-                 errhint("Keep a copy somewhere safe: without it no key of this cluster can be validated.")));
-    });
+    pg::log(LOG_SERVER_ONLY, "apikey: created master key file \"" + path + '"',
+            {.hint = "Keep a copy somewhere safe: without it no key of this cluster can be validated."});
 }
 
 }  // namespace

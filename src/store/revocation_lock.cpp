@@ -36,7 +36,9 @@ bool win(const RowLock& row) {
         }
         bool found = false;
         const bool locked = pg::succeeds_without(ERRCODE_LOCK_NOT_AVAILABLE, [&] {
-            const pg::LockTimeoutScope bounded(pg::settings::revoke_wait);
+            // In a library that is not preloaded a client could have set it.
+            const pg::LockTimeoutScope bounded(pg::settings::preloaded() ? pg::settings::revoke_wait
+                                                                         : pg::settings::default_revoke_wait);
             const RevokerMark mark(table, row.is_privileged);
             found = row.wait();
         });

@@ -9,6 +9,7 @@
 #include "store/row_reader.h"
 #include "store/signing_keys.h"
 #include "store/snapshot.h"
+#include "store/withheld.h"
 
 namespace apikey::store {
 namespace {
@@ -211,16 +212,21 @@ std::string insert_key(core::Algorithm algorithm, std::string_view state, const 
 
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "INSERT INTO apikey.signing_key (kid, algorithm, state, public_key, private_key, "
-        "master_key_fingerprint, activated_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $3 = 'active' THEN clock_timestamp() END)",
-        TEXTOID, TEXTOID, TEXTOID, BYTEAOID, BYTEAOID, BYTEAOID);
-    const std::array<pg::Parameter, 6> parameters = {
-        pg::text_datum(kid),     pg::text_datum(core::algorithm_name(algorithm)),
-        pg::text_datum(state),   pg::Parameter::of(!public_bytes.empty(), pg::bytes_datum(public_bytes)),
-        pg::bytes_datum(sealed), pg::bytes_datum(keys.fingerprint),
+        "INSERT INTO apikey.signing_key (kid, algorithm, state, public_key, activated_at) "
+        "VALUES ($1, $2, $3, $4, CASE WHEN $3 = 'active' THEN clock_timestamp() END)",
+        TEXTOID, TEXTOID, TEXTOID, BYTEAOID);
+    const std::array<pg::Parameter, 4> parameters = {
+        pg::text_datum(kid),
+        pg::text_datum(core::algorithm_name(algorithm)),
+        pg::text_datum(state),
+        pg::Parameter::of(!public_bytes.empty(), pg::bytes_datum(public_bytes)),
     };
-    statement.run(parameters);
+    const std::array<WithheldValue, 2> withheld = {{
+        {"private_key", pg::bytes_datum(sealed)},
+        {"master_key_fingerprint", pg::bytes_datum(keys.fingerprint)},
+    }};
+    const Withheld filling("signing_key", kid, withheld);
+    without_quoting_the_row([&] { return statement.run(parameters); });
     return kid;
 }
 

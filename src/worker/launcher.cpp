@@ -2,6 +2,7 @@
 #include <set>
 
 #include "pg/boundary.h"
+#include "pg/log.h"
 #include "pg/memory_scope.h"
 #include "pg/settings.h"
 #include "shm/workers.h"
@@ -140,12 +141,9 @@ void ask_postmaster(shm::DatabaseSlot& slot, const WorkerProgram& program, Attem
     shm::fail_start(slot, program.kind);
     if (!attempt.warned) {
         attempt.warned = true;
-        pg::call([&] {
-            ereport(WARNING,
-                    (errmsg("apikey found no place for the worker \"%s\"", program.name),
-                     errhint("Increase max_worker_processes: apikey takes one for its launcher, one for each "
-                             "of apikey.databases, and with apikey.redis_url a second one for each.")));
-        });
+        pg::log(WARNING, std::string("apikey found no place for the worker \"") + program.name + '"',
+                {.hint = "Increase max_worker_processes: apikey takes one for its launcher, one for each of "
+                         "apikey.databases, and with apikey.redis_url a second one for each."});
     }
 }
 
@@ -220,10 +218,8 @@ void warn_of_full_area() {
     static bool warned = false;
     if (!warned) {
         warned = true;
-        pg::call([] {
-            ereport(WARNING, (errmsg("apikey has no place for one more database"),
-                              errhint("Increase apikey.max_databases.")));
-        });
+        pg::log(WARNING, "apikey has no place for one more database",
+                {.hint = "Increase apikey.max_databases."});
     }
 }
 
@@ -233,23 +229,18 @@ void warn_of_names(const Databases& databases) {
     static Names overlong;
     for (const std::string& name : databases.absent) {
         if (absent.insert(name).second) {
-            pg::call([&] {
-                ereport(
-                    WARNING,
-                    (errmsg("database \"%s\" of apikey.databases does not exist or takes no connections",
-                            name.c_str()),
-                     errhint("It gets its workers when it does. Names are as in SQL: without double quotes "
-                             "they are folded to lower case.")));
-            });
+            pg::log(WARNING,
+                    "database \"" + name + "\" of apikey.databases does not exist or takes no connections",
+                    {.hint = "It gets its workers when it does. Names are as in SQL: without double quotes "
+                             "they are folded to lower case."});
         }
     }
     for (const std::string& name : databases.overlong) {
         if (overlong.insert(name).second) {
-            pg::call([&] {
-                ereport(WARNING, (errmsg("name \"%s\" in apikey.databases is longer than %d bytes",
-                                         name.c_str(), NAMEDATALEN - 1),
-                                  errhint("It is cut off there, as the name of a database is.")));
-            });
+            pg::log(WARNING,
+                    "name \"" + name + "\" in apikey.databases is longer than " +
+                        std::to_string(NAMEDATALEN - 1) + " bytes",
+                    {.hint = "It is cut off there, as the name of a database is."});
         }
     }
     absent = databases.absent;

@@ -1,5 +1,6 @@
 #include "pg/boundary.h"
 #include "pg/library_version.h"
+#include "pg/log.h"
 #include "pg/settings.h"
 #include "shm/audit_months.h"
 #include "shm/workers.h"
@@ -80,12 +81,9 @@ std::optional<pg::Installed> look_for_extension() {
         return std::nullopt;
     }
     if (is_other_version(found) && !warned) {
-        pg::call([&] {
-            ereport(WARNING,
-                    (errmsg("apikey leaves this database alone: its extension is of another version than "
-                            "the library"),
-                     errhint("%s", pg::remedy(found))));
-        });
+        pg::log(WARNING,
+                "apikey leaves this database alone: its extension is of another version than the library",
+                {.hint = pg::remedy(found)});
     }
     warned = is_other_version(found);
     return found;

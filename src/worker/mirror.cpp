@@ -7,6 +7,7 @@
 #include "pg/boundary.h"
 #include "pg/datum.h"
 #include "pg/library_version.h"
+#include "pg/log.h"
 #include "pg/settings.h"
 #include "redis/password.h"
 #include "shm/mirror.h"
@@ -96,14 +97,14 @@ std::string reported_problem;
 /** Says it once, and again when it is something else. */
 void report(const std::string& problem) {
     if (problem != reported_problem) {
-        pg::call([&] { ereport(LOG, (errmsg("apikey's mirror is not in order: %s", problem.c_str()))); });
+        pg::log(LOG, "apikey's mirror is not in order: " + problem);
         reported_problem = problem;
     }
 }
 
 void report_recovery() {
     if (!reported_problem.empty()) {
-        pg::call([] { ereport(LOG, (errmsg("apikey's mirror is complete again"))); });
+        pg::log(LOG, "apikey's mirror is complete again");
         reported_problem.clear();
     }
 }

@@ -1,6 +1,7 @@
 #include "worker/mirror_session.h"
 
 #include "pg/datum.h"
+#include "pg/log.h"
 #include "shm/mirror.h"
 #include "store/upkeep.h"
 #include "worker/transaction.h"
@@ -279,11 +280,10 @@ void MirrorSession::restore_published() {
     const TimestampTz now = GetCurrentTimestamp();
     if (now - restored_at_ >= USECS_PER_MINUTE || now < restored_at_) {
         restored_at_ = now;
-        pg::call([&] {
-            ereport(WARNING,
-                    (errmsg("apikey has written %s to Redis again, which somebody else had changed", what),
-                     errhint("Give nodes the users of docs/redis-contract.md, which cannot write there.")));
-        });
+        pg::log(
+            WARNING,
+            std::string("apikey has written ") + what + " to Redis again, which somebody else had changed",
+            {.hint = "Give nodes the users of docs/redis-contract.md, which cannot write there."});
     }
 }
 
@@ -320,10 +320,9 @@ void MirrorSession::check_servers() {
     if (evicting != nullptr && safe_) {
         const std::string problem = evicting->address + " may evict keys: its maxmemory-policy is " +
                                     evicting->maxmemory_policy + ", and must be noeviction";
-        pg::call([&] {
-            ereport(WARNING, (errmsg("apikey tells readers of Redis that the mirror is not ready"),
-                              errdetail_internal("%s.", problem.c_str())));
-        });
+        const std::string detail = problem + '.';
+        pg::log(WARNING, "apikey tells readers of Redis that the mirror is not ready",
+                {.detail = detail.c_str()});
         shm::set_mirror_phase(shm::MirrorPhase::unsafe, problem);
     } else if (evicting == nullptr && !safe_) {
         shm::set_mirror_phase(shm::MirrorPhase::ready, "");

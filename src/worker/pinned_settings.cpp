@@ -18,7 +18,7 @@ void pin(std::span<const Setting> settings) {
 }  // namespace
 
 void pin_worker_settings() {
-    const std::array<Setting, 11> pinned = {{
+    const std::array<Setting, 19> pinned = {{
         // ALTER DATABASE … SET role would take the worker's rights away.
         {"role", "none"},
         {"search_path", "pg_catalog, pg_temp"},
@@ -31,6 +31,17 @@ void pin_worker_settings() {
         // As if replicated, rows for the mirror would be left out.
         {"session_replication_role", "origin"},
         {"standard_conforming_strings", "on"},
+        {"transform_null_equals", "off"},
+        // An error would end the worker.
+        {"exit_on_error", "off"},
+        // What a plan holds, the log would show.
+        {"debug_print_parse", "off"},
+        {"debug_print_rewritten", "off"},
+        {"debug_print_plan", "off"},
+        {"plan_cache_mode", "auto"},
+        // Partitions are made like their parent.
+        {"default_table_access_method", "heap"},
+        {"row_security", "on"},
         // What a crash takes from the last moments of shared memory, no flush brings back.
         {"synchronous_commit", "off"},
     }};

@@ -3,6 +3,8 @@
 #include "shm/workers.h"
 #include "worker/transaction.h"
 
+#include "pg/log.h"
+
 namespace apikey::worker {
 namespace {
 
@@ -51,10 +53,9 @@ void abort_transaction(const char* purpose) {
     const int sqlstate = report.postgres != nullptr ? report.postgres->sqlerrcode : report.sqlstate;
     failed.sqlstate = sqlstate;
     note_message(message == nullptr ? "" : message);
+    pg::log(LOG, std::string("apikey could not ") + purpose + ": " + (message == nullptr ? "" : message),
+            {.detail = detail, .sqlstate = sqlstate});
     pg::call([&] {
-        ereport(LOG, (errcode(sqlstate),
-                      errmsg("apikey could not %s: %s", purpose, message == nullptr ? "" : message),
-                      detail == nullptr ? 0 : errdetail_internal("%s", detail)));
         AbortCurrentTransaction();
         shm::note_failed_step(purpose, failed.message.data());
         pgstat_report_activity(STATE_IDLE, nullptr);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What no file of the source tree may hold: traces of the machine that it was written on, unfinished work, and, in src/core,
-anything of the server. Prints each breach and exits with 1."""
+"""What no file of the source tree may hold: traces of the machine that it was written on, unfinished work, in src/core anything of
+the server, and log lines that carry the session's statement. Prints each breach and exits with 1."""
 
 import re
 import sys
@@ -54,6 +54,17 @@ def core_stands_alone(name, line):
     return None
 
 
+def logs_in_one_place(name, line):
+    """ereport() below ERROR puts the session's statement, which may hold a token, beside the message: pg::log() does not."""
+    if name.parts[:1] == ("src",) and name != PurePosixPath("src/pg/log.cpp"):
+        if re.search(r"\b(?:ereport\w*|elog)\((?:LOG|DEBUG|INFO|NOTICE|WARNING|COMMERROR)|\b(?:ereport\w*|elog)\($", line):
+            return "logs without pg::log()"
+    return None
+
+
+NAME_RULES = (core_stands_alone, logs_in_one_place)
+
+
 def source_files(root):
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
@@ -70,7 +81,7 @@ def lint_tree(root, top=None):
         if b"\0" in content:
             continue
         for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), 1):
-            found = [rule(line, top) for rule in LINE_RULES] + [core_stands_alone(name, line)]
+            found = [rule(line, top) for rule in LINE_RULES] + [rule(name, line) for rule in NAME_RULES]
             problems += [f"{name}:{number}: {message}" for message in found if message]
     return problems
 

@@ -45,6 +45,11 @@ class Rules(unittest.TestCase):
             "ls /" + "root/.cache",
         )
 
+    def test_logs_in_one_place(self):
+        self.assert_fails('ereport(LOG, (errmsg("x")));', "ereport(WARNING,", 'elog(DEBUG1, "x");', "ereport(LOG_SERVER_ONLY,", "ereport(", name="src/flow/sample.cpp")
+        self.assertEqual(breaches("src/pg/log.cpp", 'ereport(LOG, (errmsg("x")));'), [])
+        self.assertEqual(breaches("src/flow/sample.cpp", 'ereport(ERROR, (errmsg("x")));'), [])
+
     def test_private_hosts(self):
         self.assert_fails(
             "https://" + "registry.example.com/jose",

@@ -78,6 +78,8 @@ INSERT INTO expected_function VALUES
     ('apikey.skip_replicated()',                          '- - - - -'),
     ('apikey.topic_to_outbox()',                          '- - - - -'),
     ('apikey.wake_mirror()',                              '- - - - -'),
+    ('apikey.fill_withheld()',                            '- - - - -'),
+    ('apikey.changed_members(jsonb,jsonb)',               '- - - - -'),
     ('apikey.refuse_change()',                            '- - - - -'),
     ('apikey.revocation_before_insert()',                 '- - - - -'),
     ('apikey.role_after_change()',                        '- - - - -'),

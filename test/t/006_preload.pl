@@ -1,5 +1,5 @@
-# Without shared_preload_libraries the library comes with a session's first call, and everything works that needs no shared memory: a
-# rate limit and the free tier say that they do. With it or without, nobody but a superuser can change a parameter.
+# Without shared_preload_libraries the library comes with a session's first call, and everything works that depends on no parameter; the
+# rest says that it does. With it or without, nobody but a superuser can change a parameter.
 
 use strict;
 use warnings FATAL => 'all';
@@ -82,100 +82,63 @@ sub check_parameters
 	return;
 }
 
-# Each call is the first in its connection.
-my $node = new_cluster('loaded_late', preload => 0);
+my $node = new_cluster('loaded_late');
+my %live = issue($node, ttl => '1 hour');
+my $live = literal($live{token});
+my %key = issue($node, ttl => '1 hour');
+my %other = issue($node, owner => 'other', format => 'opaque');
+my %plain = issue($node);
+my $staged = value($node, "SELECT apikey.rotate_signing_key('ES256')");
+value($node, "CREATE ROLE app LOGIN; SELECT apikey.grant_access('app', 'application')");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$node->restart;
 is(value($node, 'SHOW shared_preload_libraries'), '', 'the library is not preloaded');
 
-# What is counted needs shared memory: whoever cannot be counted is not let through.
-my %limited = issue($node, name => 'limited');
-my %open = issue($node, name => 'with a limit of its own, later');
-my @limit_refusal = ('55000', 'a rate limit needs shared memory, and apikey was not preloaded',
-	'Add apikey to shared_preload_libraries and restart the server.');
-my @free_tier_refusal = @limit_refusal;
-$free_tier_refusal[1] = 'the free tier needs shared memory, and apikey was not preloaded';
-sub refusal { return [ @{ { failure($node, $_[0]) } }{qw(sqlstate message hint)} ]; }
-for my $function (qw(validate check_token require))
-{
-	is_deeply(refusal("SELECT apikey.$function(" . literal($limited{token}) . ')'), \@limit_refusal, "$function(): a role with a limit");
-	is_deeply(
-		refusal("SET apikey.free_tier = on; SELECT apikey.$function(NULL)"), \@free_tier_refusal, "$function(): the free tier");
-	is_deeply(
-		refusal("SET apikey.free_tier_on_failure = on; SELECT apikey.$function('nonsense')"),
-		\@free_tier_refusal, "$function(): the free tier for a token that fails");
-}
-is(code($node, $limited{token}, permission => 'admin:all'), 'INSUFFICIENT_PERMISSIONS', 'what is denied before its limit is looked at is denied');
-is(code($node, undef), 'MISSING', 'without the free tier a missing token is');
-value($node, "UPDATE apikey.role SET rate_limit = NULL WHERE name = 'basic'");
-value($node, "UPDATE apikey.key SET rate_limit = 10 WHERE key_id = '$open{key_id}'");
-is(code($node, $limited{token}), 'VALID', 'a role without a limit');
-is_deeply(refusal('SELECT apikey.validate(' . literal($open{token}) . ')'), \@limit_refusal, "a key's own limit");
+# Each call is the first in its connection. What depends on parameters refuses: 072_settings_without_preload has all of it.
+my %refusal = failure($node, "SELECT apikey.validate($live)");
+is("$refusal{sqlstate} $refusal{message}", '55000 apikey.validate() depends on settings, and apikey was not preloaded', 'validate()');
+is($refusal{hint}, 'Add apikey to shared_preload_libraries and restart the server.', 'and says what to do');
 
-my %key = issue($node, ttl => '1 hour');
-is(code($node, $key{token}), 'VALID', 'issue and validate');
-is(value($node, 'SELECT apikey.check_token(' . literal($key{token}) . ')'), 't', 'check_token()');
-is(value($node, 'SELECT (apikey.require(' . literal($key{token}) . ')).owner'), 'acme', 'require()');
-is(sqlstate($node, "SELECT apikey.require('nonsense')"), 'PT401', 'require() of a bad token');
-my %next = refresh($node, $key{token});
-is(code($node, $_->{token}), 'VALID', "refresh: generation $_->{generation}") for (\%key, \%next);
+# The state of a key, as a validation would find it.
+sub state_of { return value($node, "SELECT state FROM apikey.key WHERE key_id = '$_[0]{key_id}'"); }
 value($node, "SELECT apikey.disable('$key{key_id}')");
-is(code($node, $next{token}), 'DISABLED', 'disable()');
+is(state_of(\%key), 'disabled', 'disable()');
 value($node, "SELECT apikey.enable('$key{key_id}')");
-is(code($node, $next{token}), 'VALID', 'enable()');
-value($node, 'SELECT * FROM apikey.revoke_token(' . literal($next{token}) . ')');
-is(code($node, $next{token}), 'REVOKED', 'revoke_token()');
-my %opaque = issue($node, owner => 'other', format => 'opaque');
+is(state_of(\%key), 'active', 'enable()');
+value($node, "SELECT * FROM apikey.revoke('$key{key_id}')");
+is(state_of(\%key), 'revoked', 'revoke()');
 is(value($node, "SELECT apikey.revoke_owner('other')"), '1', 'revoke_owner()');
-is(code($node, $opaque{token}), 'REVOKED', 'of an opaque token');
-my %plain = issue($node);
+is(state_of(\%other), 'revoked', 'of its key');
 value($node, "UPDATE apikey.key SET state = 'revoked' WHERE key_id = '$plain{key_id}'");
-is(code($node, $plain{token}), 'REVOKED', 'plain SQL');
-my $kid = value($node, 'SELECT kid FROM apikey.signing_key');
-my $staged = value($node, "SELECT apikey.stage_signing_key('ES256')");
-is(value($node, "SELECT apikey.rotate_signing_key('ES256')"), $staged, 'stage_signing_key() and rotate_signing_key()');
-value($node, "SELECT * FROM apikey.retire_signing_key('$kid', true)");
+is(value($node, "SELECT count(*) FROM apikey.revocation WHERE key_id = '$plain{key_id}'"), '1', 'plain SQL');
 like(value($node, 'SELECT apikey.jwks()'), qr/\Q$staged\E/, 'jwks()');
 is(value($node, "SELECT apikey.normalize_role('Node-Operator')"), 'node_operator', 'normalize_role()');
 is(sqlstate($node, "UPDATE apikey.role SET permissions = '{Bad!}' WHERE name = 'basic'"), '23514', 'constraints');
 is(value($node, "SELECT state FROM apikey.status() WHERE component = 'preload'"), 'missing', 'status() says that it is not preloaded');
-is(value($node, "SELECT count(*) FROM apikey.status() WHERE state NOT IN ('ok', 'missing', 'primary') AND component <> 'mirror'"), '0', 'and that the rest is well');
+is(value($node, "SELECT state FROM apikey.status() WHERE component = 'master_key'"), 'unknown', 'and does not look at a master key');
+is(value($node, "SELECT count(*) FROM apikey.status() WHERE state NOT IN ('ok', 'missing', 'primary') AND component NOT IN ('mirror', 'master_key')"),
+	'0', 'and that the rest is well');
 is(value($node, "SELECT state FROM apikey.status() WHERE component = 'mirror'"), 'off', 'without a mirror');
 
-value($node, "CREATE ROLE app LOGIN; SELECT apikey.grant_access('app', 'application')");
-check_parameters($node, 'loaded by the first call', "SELECT apikey.check_token('') \\g /dev/null\n", %parameters);
+check_parameters($node, 'loaded by the first call', "SELECT apikey.is_role_name('basic') \\g /dev/null\n", %parameters);
 
-# Before that call, a session may write down anything under these names. None of it may come into force with the library.
-my %live = issue($node, ttl => '1 hour');
-my $live = literal($live{token});
-my @attempts = ("SET apikey.environments = 'test'", "SELECT set_config('apikey.environments', 'test', false)");
-for my $attempt (@attempts)
-{
-	my ($output) = run_sql($node, "$attempt; SELECT code FROM apikey.validate($live); SHOW apikey.environments", user => 'app');
-	like($output, qr/^VALID\n$/m, "without effect before the first call: $attempt");
-}
-my (undef, $warning) = run_sql($node, "SET apikey.environments = 'test'; SELECT code FROM apikey.validate($live)", user => 'app');
-like($warning, qr/WARNING:.*permission denied to set parameter "apikey\.environments"/, 'and with a warning');
-is(value($node, "SET apikey.environments = 'test'; SELECT code FROM apikey.validate($live)"), 'FORBIDDEN', 'what a superuser sets comes into force');
-(undef, $warning) = run_sql($node, "SET apikey.no_such_parameter = 1; SELECT apikey.check_token($live)");
+# Before that call, a session may write down anything under these names. None of it comes into force with the library.
+my (undef, $warning) = run_sql($node, "SET apikey.environments = 'test'; SELECT apikey.is_role_name('basic')", user => 'app');
+like($warning, qr/WARNING:.*permission denied to set parameter "apikey\.environments"/, 'what an ordinary user sets is refused when the library comes');
+(undef, $warning) = run_sql($node, "SET apikey.no_such_parameter = 1; SELECT apikey.is_role_name('basic')");
 like($warning, qr/WARNING:.*"apikey\.no_such_parameter"/, 'an unknown parameter is warned of when the library comes');
-{
-	local $ENV{PGOPTIONS} = '-c apikey.refresh_grace=86400';
-	value($node, "SELECT generation FROM apikey.refresh($live)", user => 'app');
-}
-is(value($node, "SELECT previous_valid_until < now() + interval '10 minutes' FROM apikey.key WHERE key_id = '$live{key_id}'"),
-	't', 'nor does what a client asks for when it connects');
-value($node, "ALTER ROLE app SET apikey.environments = 'test'");
-is(code($node, $live{token}, user => 'app'), 'FORBIDDEN', 'what a superuser sets for a role comes into force');
-value($node, 'ALTER ROLE app RESET ALL');
-$node->append_conf('postgresql.conf', "apikey.environments = 'test'");
-$node->reload;
-ok($node->poll_query_until('postgres', "SELECT code = 'FORBIDDEN' FROM apikey.validate($live)"), 'and so does what postgresql.conf says');
 $node->stop;
 
 # Preloaded: the same parameters and some more, and the names are known from the start.
 $node->append_conf('postgresql.conf', "apikey.environments = ''\nshared_preload_libraries = 'apikey'");
 $node->start;
 is(value($node, "SELECT state FROM apikey.status() WHERE component = 'preload'"), 'ok', 'status() says that it is preloaded');
+value($node, "UPDATE apikey.role SET rate_limit = NULL WHERE name = 'basic'");
 is(code($node, $live{token}), 'VALID', 'a key that was issued before validates');
+is(code($node, $key{token}), 'REVOKED', 'and what was revoked meanwhile is');
+value($node, "ALTER ROLE app SET apikey.environments = 'test'");
+is(code($node, $live{token}, user => 'app'), 'FORBIDDEN', 'what a superuser sets for a role comes into force');
+value($node, 'ALTER ROLE app RESET ALL');
 check_parameters($node, 'preloaded', '', %parameters, %sizes);
 value($node, "UPDATE apikey.key SET rate_limit = 10 WHERE key_id = '$live{key_id}'");
 is(value($node, 'SELECT rate_remaining FROM apikey.validate(' . literal($live{token}) . ')'), 9, 'a limit works');
