@@ -395,7 +395,6 @@ TEST(Window, WhatSomebodyTellsOfOthersIsBounded) {
     EXPECT_EQ(bounded_count(most_count), most_count);
     EXPECT_EQ(bounded_count(std::numeric_limits<std::int64_t>::max()), most_count);
     EXPECT_EQ(bounded_count(std::numeric_limits<std::int64_t>::min()), 0);
-    constexpr std::int64_t second = 1'000'000;
     const RateLimit limit = {10, 60 * second};
     Window window;
     EXPECT_TRUE(spend(window, limit, 600 * second, 1).allowed);
