@@ -61,13 +61,20 @@ BEGIN
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION apikey.skip_replicated() IS 'Trigger, on logical replicas only: what the publisher keeps for its own mirror is not copied';
+COMMENT ON FUNCTION apikey.skip_replicated() IS 'Trigger, on logical replicas only: what the publisher keeps for its own mirror, and its counts of uses, are not copied';
 CREATE TRIGGER outbox_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON apikey.outbox
     FOR EACH ROW EXECUTE FUNCTION apikey.skip_replicated();
 CREATE TRIGGER mirror_epoch_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON apikey.mirror_epoch
     FOR EACH ROW EXECUTE FUNCTION apikey.skip_replicated();
 CREATE TRIGGER mirror_unknown_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON apikey.mirror_unknown
     FOR EACH ROW EXECUTE FUNCTION apikey.skip_replicated();
+-- The replica counts its own uses. With the publisher's rows among them, those of one key in one hour would collide and stop replication.
+CREATE TRIGGER usage_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON apikey.usage
+    FOR EACH ROW EXECUTE FUNCTION apikey.skip_replicated();
+CREATE TRIGGER key_usage_skip_replicated BEFORE INSERT OR UPDATE OR DELETE ON apikey.key_usage
+    FOR EACH ROW EXECUTE FUNCTION apikey.skip_replicated();
+ALTER TABLE apikey.usage ENABLE REPLICA TRIGGER usage_skip_replicated;
+ALTER TABLE apikey.key_usage ENABLE REPLICA TRIGGER key_usage_skip_replicated;
 ALTER TABLE apikey.outbox ENABLE REPLICA TRIGGER outbox_skip_replicated;
 ALTER TABLE apikey.mirror_epoch ENABLE REPLICA TRIGGER mirror_epoch_skip_replicated;
 ALTER TABLE apikey.mirror_unknown ENABLE REPLICA TRIGGER mirror_unknown_skip_replicated;

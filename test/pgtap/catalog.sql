@@ -89,7 +89,7 @@ SELECT is_empty($$SELECT c FROM pg_catalog.pg_extension, unnest(extcondition) c 
 -- Triggers.
 SELECT isnt_empty('SELECT FROM member_trigger', 'there are triggers');
 SELECT set_eq('SELECT t.tgname::text, t.tgenabled::text FROM member_trigger t WHERE t.tgenabled <> ''A''', $$VALUES ('revocation_before_insert', 'R'), ('outbox_skip_replicated', 'R'),
-    ('mirror_epoch_skip_replicated', 'R'), ('mirror_unknown_skip_replicated', 'R')$$,
+    ('usage_skip_replicated', 'R'), ('key_usage_skip_replicated', 'R'), ('mirror_epoch_skip_replicated', 'R'), ('mirror_unknown_skip_replicated', 'R')$$,
     'every trigger is ENABLE ALWAYS, but for those that are for replicas only: replication and session_replication_role pass none by');
 
 -- Settings.

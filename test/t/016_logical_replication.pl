@@ -38,6 +38,19 @@ for my $kind (sort keys %publication)
 	$publisher->wait_for_catchup('everything');
 	ok($subscriber->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_subscription_rel WHERE srsubstate NOT IN ('r', 's')"), 'the tables are copied');
 
+	if ($kind eq 'all')
+	{
+		# Both sides count uses of the same key in the same hour.
+		my $uses = sub { return "INSERT INTO apikey.usage VALUES ('$id{enabled}', '2026-01-01 00:00:00Z', 'VALID', $_[0]);"
+			  . " INSERT INTO apikey.key_usage VALUES ('$id{enabled}', '2026-01-01 00:30:00Z') ON CONFLICT DO NOTHING" };
+		value($subscriber, $uses->(1));
+		value($publisher, $uses->(2));
+		value($publisher, "DELETE FROM apikey.key_usage WHERE key_id = '$id{enabled}'");
+		$publisher->wait_for_catchup('everything');
+		is(value($subscriber, "SELECT u.count, k.last_used_at IS NOT NULL FROM apikey.usage u JOIN apikey.key_usage k USING (key_id) WHERE u.hour = '2026-01-01 00:00:00Z'"), '1|t',
+			'the subscriber keeps its own counts of uses, and replication goes on');
+	}
+
 	my $same = sub
 	{
 		my ($what) = @_;
