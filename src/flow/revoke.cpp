@@ -70,11 +70,10 @@ std::optional<store::KeyRow> read(const core::Uuid& key_id) {
                       "Try the transaction again.");
 }
 
-Revocation revoke_by_id(const core::Uuid& key_id, std::string_view reason, store::RevokedBy by) {
+Revocation revoke_by_id(const core::Uuid& key_id, std::string_view reason) {
     const std::uint64_t receipt =
         U64FromFullTransactionId(pg::call([] { return GetTopFullTransactionId(); }));
     const pg::OwnerScope as_owner(store::tables_owner());
-    store::lock_key_for_revocation(key_id, by);
     if (const auto revoked_at = store::revoke_key(key_id, reason)) {
         pg::call([] { CommandCounterIncrement(); });
         return {key_id, *revoked_at, false, receipt};
@@ -87,6 +86,13 @@ Revocation revoke_by_id(const core::Uuid& key_id, std::string_view reason, store
         fail_concurrent();
     }
     return {key_id, *key->revoked_at, true, receipt};
+}
+
+/** Ends whoever holds the revocation up. */
+Revocation revoke_by_privilege(const core::Uuid& key_id, std::string_view reason) {
+    const pg::OwnerScope as_owner(store::tables_owner());
+    store::lock_key_for_revocation(key_id);
+    return revoke_by_id(key_id, reason);
 }
 
 [[noreturn]] void fail_revoked(const core::Uuid& key_id) {
@@ -117,7 +123,7 @@ void check_disabled_reason(std::optional<std::string_view> reason) {
 
 void disable_by_id(const core::Uuid& key_id, std::optional<std::string_view> reason) {
     const pg::OwnerScope as_owner(store::tables_owner());
-    store::lock_key_for_revocation(key_id, store::RevokedBy::privilege);
+    store::lock_key_for_revocation(key_id);
     if (!store::disable_key(key_id, reason)) {
         check_unchanged(key_id, core::KeyState::disabled);
     }
@@ -128,12 +134,12 @@ void disable_by_id(const core::Uuid& key_id, std::optional<std::string_view> rea
 
 Revocation revoke(std::string_view key, std::string_view reason) {
     check_reason(reason);
-    return revoke_by_id(resolve(key), reason, store::RevokedBy::privilege);
+    return revoke_by_privilege(resolve(key), reason);
 }
 
 Revocation revoke(const core::Uuid& key_id, std::string_view reason) {
     check_reason(reason);
-    return revoke_by_id(key_id, reason, store::RevokedBy::privilege);
+    return revoke_by_privilege(key_id, reason);
 }
 
 Revocation revoke_token(std::optional<std::string_view> token, std::string_view reason) {
@@ -145,7 +151,8 @@ Revocation revoke_token(std::optional<std::string_view> token, std::string_view 
         return proven_key_id(*token, claim);
     });
     pg::forbid_prepare("apikey.revoke_token()");
-    return revoke_by_id(key_id, reason, store::RevokedBy::token);
+    // Only waits: a thief of the token must not be able to end the session that is about to revoke the key.
+    return revoke_by_id(key_id, reason);
 }
 
 std::uint64_t revoke_owner(std::string_view owner, std::string_view reason) {
@@ -157,7 +164,7 @@ std::uint64_t revoke_owner(std::string_view owner, std::string_view reason) {
     for (;;) {
         const auto key_ids = store::unrevoked_keys_of_owner(owner);
         for (const core::Uuid& key_id : key_ids) {
-            store::lock_key_for_revocation(key_id, store::RevokedBy::privilege);
+            store::lock_key_for_revocation(key_id);
         }
         const auto revoked = key_ids.empty() ? 0 : store::revoke_keys_of_owner(owner, key_ids, reason);
         if (revoked == 0) {

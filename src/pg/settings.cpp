@@ -292,7 +292,7 @@ void define() {
         &refresh_grace, 300, 0, 86400, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "apikey.revoke_wait", "How long a revocation waits for sessions that hold the key's row.",
-        "Then revoke(), revoke_token(), revoke_owner(), disable() and retire_signing_key() terminate them, "
+        "Then revoke(), revoke_owner(), disable() and retire_signing_key() terminate them, "
         "and "
         "those that stand in line for the row. A refresh with a stolen token in a transaction that is left "
         "open "

@@ -11,9 +11,9 @@ inline constexpr int max_pbkdf2_iterations = 10000000;
 
 extern int pbkdf2_iterations;
 extern char* master_key_file;
-extern int refresh_grace;
+extern int refresh_grace;  ///< seconds
 constexpr int default_revoke_wait = 2000;
-extern int revoke_wait;  ///< seconds
+extern int revoke_wait;  ///< milliseconds
 extern char* issuer;
 extern char* audience;
 extern char* environments;  ///< comma-separated, checked when set; empty means all

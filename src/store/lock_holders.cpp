@@ -118,18 +118,13 @@ void terminate(const Holder& holder, const HeldUp& held_up) {
 
 }  // namespace
 
-RevokerMark::RevokerMark(Oid table, bool wanted) {
-    if (wanted) {
-        SET_LOCKTAG_OBJECT(tag_, MyDatabaseId, RelationRelationId, table, mark_number);
-        pg::call([&] { (void)LockAcquire(&tag_, RowShareLock, false, false); });
-        marked_ = true;
-    }
+RevokerMark::RevokerMark(Oid table) {
+    SET_LOCKTAG_OBJECT(tag_, MyDatabaseId, RelationRelationId, table, mark_number);
+    pg::call([&] { (void)LockAcquire(&tag_, RowShareLock, false, false); });
 }
 
 RevokerMark::~RevokerMark() {
-    if (marked_) {
-        LockRelease(&tag_, RowShareLock, false);
-    }
+    LockRelease(&tag_, RowShareLock, false);
 }
 
 void end_lock_holders(const RowLockers& lockers, const HeldUp& held_up) {

@@ -19,14 +19,13 @@ struct HeldUp {
  */
 class RevokerMark {
   public:
-    RevokerMark(Oid table, bool wanted);
+    explicit RevokerMark(Oid table);
     RevokerMark(const RevokerMark&) = delete;
     RevokerMark& operator=(const RevokerMark&) = delete;
     ~RevokerMark();
 
   private:
     LOCKTAG tag_{};
-    bool marked_ = false;
 };
 
 /**

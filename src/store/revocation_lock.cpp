@@ -15,7 +15,6 @@ namespace {
 /** How one row is locked. */
 struct RowLock {
     const char* table;
-    bool is_privileged;
     HeldUp held_up;
     std::function<bool()> attempt;  ///< without waiting; false also where there is no such row
     std::function<bool()> wait;     ///< false where there is no such row
@@ -39,7 +38,7 @@ bool win(const RowLock& row) {
             // In a library that is not preloaded a client could have set it.
             const pg::LockTimeoutScope bounded(pg::settings::preloaded() ? pg::settings::revoke_wait
                                                                          : pg::settings::default_revoke_wait);
-            const RevokerMark mark(table, row.is_privileged);
+            const RevokerMark mark(table);
             found = row.wait();
         });
         if (locked) {
@@ -60,9 +59,8 @@ bool win(const RowLock& row) {
 
 }  // namespace
 
-bool lock_key_for_revocation(const core::Uuid& key_id, RevokedBy by) {
+bool lock_key_for_revocation(const core::Uuid& key_id) {
     return win({"key",
-                by == RevokedBy::privilege,
                 {"key " + core::to_string(key_id), key_id},
                 [&] { return try_lock_key(key_id); },
                 [&] { return lock_key(key_id); },
@@ -71,14 +69,13 @@ bool lock_key_for_revocation(const core::Uuid& key_id, RevokedBy by) {
 
 bool lock_signing_key_for_retirement(std::string_view kid) {
     const bool found = win({"signing_key",
-                            true,
                             {"signing key \"" + std::string(kid) + "\"", std::nullopt},
                             [&] { return try_lock_signing_key_for_update(kid); },
                             [&] { return lock_signing_key_for_update(kid); },
                             [&] { return find_signing_key_lockers(kid); }});
     if (found) {
         for (const core::Uuid& key_id : unrevoked_keys_signed_by(kid)) {
-            lock_key_for_revocation(key_id, RevokedBy::privilege);
+            lock_key_for_revocation(key_id);
         }
     }
     return found;

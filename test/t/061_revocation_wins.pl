@@ -75,7 +75,6 @@ my %revocations = (
 	'revoke(text)' => [ 'REVOKED', sub { "SELECT already FROM apikey.revoke('$_[0]{key_id}')" } ],
 	'revoke(uuid)' => [ 'REVOKED', sub { "SELECT already FROM apikey.revoke('$_[0]{key_id}'::uuid)" } ],
 	'revoke() by token' => [ 'REVOKED', sub { 'SELECT already FROM apikey.revoke(' . literal($_[0]{token}) . ')' } ],
-	'revoke_token()' => [ 'REVOKED', sub { 'SELECT already FROM apikey.revoke_token(' . literal($_[0]{token}) . ')' } ],
 	'revoke_owner()' => [ 'REVOKED', sub { "SELECT apikey.revoke_owner('$_[0]{owner}')" } ],
 	'disable()' => [ 'DISABLED', sub { "SELECT apikey.disable('$_[0]{key_id}')" } ],
 	'disable(uuid)' => [ 'DISABLED', sub { "SELECT apikey.disable('$_[0]{key_id}'::uuid)" } ]);
@@ -179,6 +178,20 @@ for my $level ('REPEATABLE READ', 'SERIALIZABLE')
 	is(join(' ', map { code($node, $_->{token}) } $one, $two), 'REVOKED REVOKED', 'and revokes both keys');
 	eval { $first->quit };
 	set_revoke_wait('100ms');
+}
+
+# Whoever has the token alone ends nobody: not the session that is about to revoke the key either.
+{
+	my $key = new_key();
+	my $revoker = session($node);
+	value($revoker, "BEGIN; SELECT apikey.revoke('$key->{key_id}')");
+	my $thief = waiting($holds{'revoke_token()'}->($key), name => 'thief');
+	is(sqlstate($node, "SET statement_timeout = '1s'; " . $holds{'revoke_token()'}->($key)), '57014', 'revoke_token() waits, for more than apikey.revoke_wait');
+	value($revoker, 'COMMIT');
+	$thief->{run}->finish;
+	is(code($node, $key->{token}), 'REVOKED', 'and the session that held the row has revoked the key');
+	is(terminated($key), '', 'nobody is ended');
+	$revoker->quit;
 }
 
 # Prepared transactions.
