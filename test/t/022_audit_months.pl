@@ -10,6 +10,7 @@ use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+avoid_month_end();
 my $node = new_cluster('audit_months', extension => 0, conf => "fsync = off\nmax_worker_processes = 12\napikey.databases = 'postgres,restored,parallel,taken,locked'\n");
 value($node, 'CREATE ROLE mallory LOGIN; CREATE ROLE auditor LOGIN');
 
@@ -17,17 +18,6 @@ sub eventually
 {
 	my ($query, $what, %options) = @_;
 	return ok($node->poll_query_until($options{database} // 'postgres', $query, $options{expected} // 't'), $what);
-}
-
-# The worker looks for missing months when it starts, and each hour: so another one.
-sub new_worker
-{
-	my ($database) = @_;
-	my $running = "SELECT detail->>'pid' FROM apikey.status() WHERE component = 'maintenance' AND state = 'ok'";
-	$node->poll_query_until($database, "SELECT EXISTS ($running)", 't') or die 'no worker';
-	my $pid = value($node, $running, database => $database);
-	value($node, "SELECT pg_terminate_backend($pid, 5000)");
-	return eventually("SELECT EXISTS ($running AND detail->>'pid' <> '$pid')", "$database: another worker", database => $database);
 }
 
 # The first and the second of the months to come, as the names of partitions.
@@ -40,14 +30,14 @@ my $with_months = join(' ', map { "apikey.$_" } sort('audit_event_default', @mon
 # Made when there is something to keep.
 value($node, 'CREATE EXTENSION apikey');
 value($node, "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO mallory, PUBLIC");
-new_worker('postgres');
+restart_maintenance($node, 'postgres');
 is(value($node, $partitions), 'apikey.audit_event_default', 'no months while there is nothing to keep');
 my %key = issue($node);
 value($node, "SELECT apikey.grant_access('auditor', 'auditor')");
 value($node, "SET timezone = 'Pacific/Kiritimati'; SET datestyle = 'SQL, DMY'; SELECT apikey.status()");
 value($node, "ALTER DATABASE postgres SET timezone = 'Pacific/Kiritimati'; ALTER DATABASE postgres SET datestyle = 'German'; ALTER DATABASE postgres SET log_min_messages = debug1");
 my $offset = -s $node->logfile;
-new_worker('postgres');
+restart_maintenance($node, 'postgres');
 eventually($partitions, 'the next two months have partitions', expected => $with_months);
 my $log = substr(slurp_file($node->logfile), $offset);
 unlike($log, qr/apikey could not/, 'nothing went wrong');
@@ -87,9 +77,9 @@ is(value($node, "SELECT apikey.drop_audit_month(now() - '2019-11-30 23:59:00+00'
 is(value($node, "SELECT apikey.drop_audit_month(now() - '2019-12-01 00:01:00+00')"), '1', 'the month that is older as a whole');
 is(value($node, $partitions), "apikey.audit_event_2019_12 apikey.audit_event_2020_01 $with_months", 'is dropped, and no other');
 value($node, "ALTER SYSTEM SET apikey.audit_retention = '10d'; SELECT pg_reload_conf()");
-new_worker('postgres');
+restart_maintenance($node, 'postgres');
 eventually($partitions, 'the worker drops the oldest', expected => "apikey.audit_event_2020_01 $with_months");
-new_worker('postgres');
+restart_maintenance($node, 'postgres');
 eventually($partitions, 'and at its next look the next', expected => $with_months);
 is(value($node, "SELECT count(*) FROM apikey.audit_event WHERE event = 'old'"), '0', 'with its events');
 is(value($node, "SELECT string_agg(detail->>'month', ' ' ORDER BY at) FROM apikey.audit_event WHERE event = 'audit_month_dropped'"), '2019-11 2019-12 2020-01', 'which the trail says');
@@ -114,7 +104,7 @@ for my $way (
 	ok(IPC::Run::run([ $restore->[0], '-d', $node->connstr($database), @$restore[1 .. $#$restore], "$directory/$database" ], '>', \$output, '2>', \$errors), "$database: restored");
 	is($errors, '', "$database: in silence");
 	is(value($node, "SELECT to_jsonb(e) FROM apikey.audit_event e WHERE event <> 'expired' ORDER BY event_id", database => $database), $before, "$database: the trail is the same");
-	new_worker($database);
+	restart_maintenance($node, $database);
 	is(value($node, $partitions, database => $database), $with_months, "$database: so are its months");
 	is(sqlstate($node, "TRUNCATE apikey.$next", database => $database), '55000', "$database: and they are append-only");
 	is(sqlstate($node, "SET session_replication_role = replica; DELETE FROM apikey.$next", database => $database), '55000', "$database: to everybody");
@@ -125,10 +115,10 @@ for my $way (
 value($node, 'DROP EXTENSION apikey');
 is(value($node, "SELECT count(*) FROM pg_class WHERE relname LIKE 'audit_event%'"), '0', 'DROP EXTENSION drops the months');
 value($node, 'CREATE EXTENSION apikey');
-new_worker('postgres');
+restart_maintenance($node, 'postgres');
 is(value($node, $partitions), 'apikey.audit_event_default', 'created again: no months');
 issue($node);
-new_worker('postgres');
+restart_maintenance($node, 'postgres');
 eventually($partitions, 'until there is something to keep', expected => $with_months);
 
 # A month that cannot be made, here because something else has the name of its index, is not left half-way, and keeps back no other.
@@ -139,7 +129,7 @@ issue($node, @at);
 value($node, 'SELECT pg_reload_conf()');
 value($node, "CREATE TABLE apikey.${next}_pkey (taken integer)", @at);
 $offset = -s $node->logfile;
-new_worker('taken');
+restart_maintenance($node, 'taken');
 ok(eval { $node->wait_for_log(qr/apikey could not make a month: relation "${next}_pkey" already exists/, $offset) }, 'a name that is taken: the worker says so');
 eventually($partitions, 'and makes the other', @at, expected => "apikey.$months[1] apikey.audit_event_default");
 is(sqlstate($node, "INSERT INTO apikey.audit_event (at, event) VALUES ($of_next, 'test')", @at), '00000', 'which takes the events of that month');
@@ -156,7 +146,7 @@ value($node, "CREATE TABLE apikey.$next (mine integer)", @at);
 issue($node, @at);
 value($node, 'SELECT pg_reload_conf()');
 eventually("SELECT state = 'ok' FROM apikey.status() WHERE component = 'maintenance'", 'the worker has come', @at);
-new_worker('locked');
+restart_maintenance($node, 'locked');
 eventually($partitions, "somebody else's table in the place of a month: the others are made", @at, expected => "apikey.$months[1] apikey.audit_event_default");
 is(value($node, "SELECT string_agg(attname, ' ') FROM pg_attribute WHERE attrelid = 'apikey.$next'::regclass AND attnum > 0", @at), 'mine', 'and it stays what it was');
 
@@ -165,7 +155,7 @@ value($node, "DROP TABLE apikey.$next", @at);
 my $reader = session($node, @at);
 value($reader, 'BEGIN; SELECT count(*) FROM apikey.audit_event');
 $offset = -s $node->logfile;
-new_worker('locked');
+restart_maintenance($node, 'locked');
 ok(eval { $node->wait_for_log(qr/apikey could not make a month: canceling statement due to lock timeout/, $offset) }, 'somebody reads: the worker gives up for now');
 is(sqlstate($node, "SET statement_timeout = '2s'; SELECT apikey.issue('acme')", @at), '00000', 'others write');
 value($reader, 'COMMIT');

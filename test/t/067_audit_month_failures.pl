@@ -9,6 +9,7 @@ use ApikeyTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+avoid_month_end();
 my ($library) = `pg_config --pkglibdir` =~ /(.+)/;
 my $pgaudit = -e "$library/pgaudit.so";
 die 'pgaudit is needed in CI' if $ENV{CI} && !$pgaudit;
@@ -26,17 +27,6 @@ sub eventually
 	return ok($node->poll_query_until($options{database} // 'postgres', $query, $options{expected} // 't'), $what);
 }
 
-# The worker looks for missing months when it starts.
-sub new_worker
-{
-	my ($database) = @_;
-	my $running = "SELECT detail->>'pid' FROM apikey.status() WHERE component = 'maintenance' AND state = 'ok'";
-	$node->poll_query_until($database, "SELECT EXISTS ($running)", 't') or die 'no worker';
-	my $pid = value($node, $running, database => $database);
-	value($node, "SELECT pg_terminate_backend($pid, 5000)");
-	return eventually("SELECT EXISTS ($running AND detail->>'pid' <> '$pid')", "$database: another worker", database => $database);
-}
-
 sub months { return (row($node, "SELECT state, detail FROM apikey.status() WHERE component = 'audit_months'")) }
 
 my ($this, $next, $after) = split(/\n/, value($node, <<~'SQL'));
@@ -51,7 +41,7 @@ my $left = "SELECT (SELECT count(*) FROM pg_class WHERE relname ~ '^audit_event_
 # An event trigger, as anybody may have for their own reasons, refuses what makes a month.
 value($node, 'CREATE EXTENSION apikey');
 my %key = issue($node);
-new_worker('postgres');
+restart_maintenance($node, 'postgres');
 eventually($partitions, 'the next two months', expected => $with_months);
 eventually("SELECT count(*) > 0 FROM pg_stats WHERE schemaname = 'apikey' AND tablename = 'audit_event' AND inherited", 'the trail as a whole has statistics');
 my %months = months();
@@ -64,7 +54,7 @@ value($node, <<~'SQL');
 	SQL
 %key = issue($node);
 my $failures = "SELECT value FROM apikey.metrics WHERE name = 'apikey_audit_month_failures_total' AND labels = '{\"step\": \"make\"}'";
-new_worker('postgres');
+restart_maintenance($node, 'postgres');
 eventually("SELECT ($failures) >= 2", 'months cannot be made');
 %months = months();
 is($months{state}, 'failed', 'status says so');
@@ -93,7 +83,7 @@ value($node, 'CREATE EVENT TRIGGER refuse ON sql_drop EXECUTE FUNCTION public.re
 value($node, "SELECT apikey.make_audit_month('2020-01-01')");
 value($node, "INSERT INTO apikey.audit_event (at, event) VALUES ('2020-01-05', 'old')");
 value($node, "ALTER SYSTEM SET apikey.audit_retention = '365d'; SELECT pg_reload_conf()");
-new_worker('postgres');
+restart_maintenance($node, 'postgres');
 eventually("SELECT state = 'failed' FROM apikey.status() WHERE component = 'audit_months'", 'a month cannot be dropped');
 is(value($node, $partitions), "apikey.audit_event_2020_01 $with_months", 'months are made');
 %months = months();
@@ -112,7 +102,7 @@ value($node, 'DROP EXTENSION apikey; CREATE EXTENSION apikey');
 %key = issue($node);
 my $auditor = session($node);
 value($auditor, 'BEGIN; SELECT count(*) FROM apikey.audit_event');
-new_worker('postgres');
+restart_maintenance($node, 'postgres');
 eventually("SELECT state = 'failed' AND detail->'make'->>'sqlstate' = '55P03' FROM apikey.status() WHERE component = 'audit_months'", 'an auditor reads');
 is(value($node, $left), '0', 'nothing is left behind');
 is(value($node, $into_next), 'apikey.audit_event_default', 'an event of the next month is kept');
@@ -127,7 +117,7 @@ my ($before) = value($node, "SELECT to_char('$this-01'::date - interval '1 month
 value($node, 'DROP EXTENSION apikey; CREATE EXTENSION apikey');
 value($node, "INSERT INTO apikey.audit_event (at, event) SELECT '$before-07', 'old' FROM generate_series(1, 100)");
 issue($node);
-new_worker('postgres');
+restart_maintenance($node, 'postgres');
 eventually("SELECT string_agg(kept_in, ' ' ORDER BY month) FROM apikey.audit_months", 'a month that is over gets its partition', expected => 'partition default partition partition');
 is(value($node, "SELECT count(*) FROM apikey.audit_event_default WHERE event = 'old'"), '0', 'and its events are not in the default one any more');
 is(value($node, "SELECT count(*) || ' ' || count(DISTINCT event_id) FROM apikey.audit_event WHERE event = 'old'"), '100 100', 'none is lost');
@@ -137,7 +127,7 @@ value($node, 'DROP EXTENSION apikey; CREATE EXTENSION apikey; CREATE PUBLICATION
 value($node, "INSERT INTO apikey.audit_event (at, event) VALUES ('$before-07', 'old')");
 issue($node);
 is(sqlstate($node, "SELECT apikey.make_audit_month('$before-01')"), '55000', 'published: refused');
-new_worker('postgres');
+restart_maintenance($node, 'postgres');
 eventually("SELECT string_agg(kept_in, ' ' ORDER BY month) FROM apikey.audit_months", 'and left alone by the worker', expected => 'default default partition partition');
 value($node, 'DROP PUBLICATION everything');
 is(sqlstate($node, "SELECT apikey.make_audit_month('$this-01')"), '55000', 'a month that is not over: refused');
@@ -152,7 +142,7 @@ SKIP:
 	value($node, "CREATE EXTENSION pgaudit; CREATE EXTENSION apikey; ALTER DATABASE audited SET pgaudit.log = 'all'; ALTER DATABASE audited SET pgaudit.log_relation = on", @at);
 	%key = issue($node, @at);
 	value($node, 'SELECT pg_reload_conf()');
-	new_worker('audited');
+	restart_maintenance($node, 'audited');
 	eventually("SELECT count(*) FROM apikey.audit_months WHERE kept_in = 'missing'", 'with pgaudit: months are made', @at, expected => '0');
 	is(value($node, $into_next, @at), $next_partition, 'an event goes there');
 	is(sqlstate($node, "SELECT * FROM apikey.revoke('$key{key_id}')", @at), '00000', 'and a revocation works');

@@ -9,6 +9,7 @@ use ApikeyTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+avoid_month_end();
 my $publisher = new_cluster('months_publisher', streaming => 'logical');
 my $subscriber = new_cluster('months_subscriber', conf => "wal_retrieve_retry_interval = '100ms'\n");
 my $publications = "SELECT state FROM apikey.status() WHERE component = 'publications'";

@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(new_cluster new_standby session run_sql value rows row failure sqlstate literal arguments issue refresh verdict code
-  await_code code_and_source create_told metric write_file mode_of);
+  await_code code_and_source create_told metric write_file mode_of avoid_month_end restart_maintenance);
 
 # A running cluster, reached through its unix socket only, where database postgres has the extension.
 #   preload => 0      not in shared_preload_libraries
@@ -52,6 +52,26 @@ sub new_standby
 	$options{before_start}->($standby) if defined $options{before_start};
 	$standby->start;
 	return $standby;
+}
+
+# For a test that must end in the month (of UTC) in which it begins: waits for the next one if fewer than five minutes are left.
+sub avoid_month_end
+{
+	my $month = sub { (gmtime($_[0]))[4] };
+	sleep 1 while $month->(time) != $month->(time + 300);
+	return;
+}
+
+# Ends the maintenance worker of a database and waits for the next one, which looks for missing months when it starts.
+sub restart_maintenance
+{
+	my ($node, $database) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $running = "SELECT detail->>'pid' FROM apikey.status() WHERE component = 'maintenance' AND state = 'ok'";
+	$node->poll_query_until($database, "SELECT EXISTS ($running)", 't') or die "$database has no maintenance worker";
+	my $pid = value($node, $running, database => $database);
+	value($node, "SELECT pg_terminate_backend($pid, 5000)");
+	return ok($node->poll_query_until($database, "SELECT EXISTS ($running AND detail->>'pid' <> '$pid')", 't'), "$database: another worker");
 }
 
 # A psql that stays connected, and goes on after errors.
