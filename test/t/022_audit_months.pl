@@ -10,8 +10,8 @@ use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-avoid_month_end();
 my $node = new_cluster('audit_months', extension => 0, conf => "fsync = off\nmax_worker_processes = 12\napikey.databases = 'postgres,restored,parallel,taken,locked'\n");
+avoid_month_end($node);
 value($node, 'CREATE ROLE mallory LOGIN; CREATE ROLE auditor LOGIN');
 
 sub eventually

@@ -9,7 +9,6 @@ use ApikeyTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-avoid_month_end();
 my ($library) = `pg_config --pkglibdir` =~ /(.+)/;
 my $pgaudit = -e "$library/pgaudit.so";
 die 'pgaudit is needed in CI' if $ENV{CI} && !$pgaudit;
@@ -20,6 +19,7 @@ my $node = new_cluster('audit_month_failures', extension => 0, preload => 0, con
 	max_worker_processes = 12
 	apikey.databases = 'postgres,audited'
 	CONF
+avoid_month_end($node);
 
 sub eventually
 {

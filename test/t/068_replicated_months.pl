@@ -9,9 +9,9 @@ use ApikeyTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-avoid_month_end();
 my $publisher = new_cluster('months_publisher', streaming => 'logical');
 my $subscriber = new_cluster('months_subscriber', conf => "wal_retrieve_retry_interval = '100ms'\n");
+avoid_month_end($publisher);
 my $publications = "SELECT state FROM apikey.status() WHERE component = 'publications'";
 my $next = value($publisher, "SELECT to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month', 'YYYY-MM')");
 my $partition = 'apikey.audit_event_' . ($next =~ s/-/_/r);

@@ -54,11 +54,13 @@ sub new_standby
 	return $standby;
 }
 
-# For a test that must end in the month (of UTC) in which it begins: waits for the next one if fewer than five minutes are left.
+# For a test that must end in the month (of UTC) in which it begins: if the month is about to end, waits for the next one.
 sub avoid_month_end
 {
-	my $month = sub { (gmtime($_[0]))[4] };
-	sleep 1 while $month->(time) != $month->(time + 300);
+	my ($node) = @_;
+	my $month = "date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC' + %s)";
+	my $same = sprintf("SELECT $month = $month", "interval '0'", "interval '150 seconds'");
+	$node->poll_query_until('postgres', $same, 't') or die 'the month does not end';
 	return;
 }
 
