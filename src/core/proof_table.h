@@ -46,7 +46,8 @@ struct alignas(64) ProofSlot {
     std::uint32_t generation;
     std::uint32_t last_used;  ///< ticks; outside the version: a stale one only makes eviction a little worse
 };
-static_assert(sizeof(ProofSlot) == 64);
+static_assert(sizeof(ProofSlot) == 64,
+              "the description of apikey.cache_entries, docs/architecture.md and docs/deployment.md say 64");
 
 enum class Inserted : std::uint8_t {
     fresh,    ///< into an empty slot: one more is in use, and stays so

@@ -222,7 +222,8 @@ void define_redis() {
     DefineCustomEnumVariable(
         "apikey.rate_on_stale",
         "What a limit is worth when no counts have come from Redis for three seconds.",
-        "share: this server's equal part of it among the known nodes. local: all of it. deny: nothing.",
+        "Or for twice apikey.rate_sync_interval, where that is longer. share: this server's equal part of it "
+        "among the known nodes. local: all of it. deny: nothing.",
         &rate_on_stale, static_cast<int>(RateOnStale::share), policies, PGC_SIGHUP, 0, nullptr, nullptr,
         nullptr);
 }
@@ -236,15 +237,15 @@ void define_sizes() {
         &cache_entries, 131072, 1024, 64 * 1024 * 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "apikey.rate_entries",
-        "Keys and client addresses whose requests are counted in shared memory, 256 bytes each.",
+        "Keys and client addresses whose requests are counted in shared memory, 192 bytes each.",
         "Where there are more at a time, the one with the least to remember makes room, and may use its rate "
         "limit again.",
         &rate_entries, 32768, 1024, 64 * 1024 * 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "apikey.event_entries",
         "Denials that wait in shared memory to be written to the audit trail, for each database.",
-        "About 250 bytes each. When there is no room, denials are dropped and counted.", &event_entries, 4096,
-        64, 1024 * 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
+        "192 bytes each. When there is no room, denials are dropped and counted.", &event_entries, 4096, 64,
+        1024 * 1024, PGC_POSTMASTER, 0, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("apikey.max_databases",
                             "Databases that can use the extension's shared memory at the same time.",
                             "Each has its own counters and its own ring of events.", &max_databases, 8, 1,
@@ -321,9 +322,10 @@ void define() {
                              "disabled is refused all the same. The denial is recorded.",
                              &free_tier_on_failure, false, PGC_SUSET, 0, nullptr, nullptr, nullptr);
     DefineCustomStringVariable(
-        "apikey.databases", "Databases that get a maintenance worker, separated by commas.",
-        "The worker writes denials to the audit trail and uses to the usage tables, and expires, prunes and "
-        "partitions. Needs shared_preload_libraries.",
+        "apikey.databases", "Databases that get background workers, separated by commas.",
+        "The maintenance worker writes denials to the audit trail and uses to the usage tables, and expires, "
+        "prunes and partitions. Where apikey.redis_url is set, the mirror worker keeps Redis up to date. "
+        "Needs shared_preload_libraries.",
         &databases, "postgres", PGC_SIGHUP, 0, check_databases, nullptr, nullptr);
     DefineCustomIntVariable(
         "apikey.usage_interval", "How often the maintenance worker writes down which keys have been used.",

@@ -78,12 +78,14 @@ struct DatabaseSlot {
     const WorkerSlot& worker(WorkerKind kind) const { return workers[static_cast<std::size_t>(kind)]; }
     MonthFailure& month_failure(MonthStep step) { return month_failures[static_cast<std::size_t>(step)]; }
 };
+static_assert(sizeof(DatabaseSlot) <= 4096, "docs/architecture.md says less than 4 kB");
 
 /** A backend's own counters. */
 struct alignas(64) BackendBlock {
     Oid database;
     Counters counters;
 };
+static_assert(sizeof(BackendBlock) <= 1024, "docs/architecture.md says less than 1 kB");
 
 struct MeterCell;
 struct MeterLock;

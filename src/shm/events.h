@@ -52,6 +52,8 @@ struct Event {
 static_assert(std::is_trivially_copyable_v<Event>);
 
 using EventQueue = core::BoundedQueue<Event>;
+static_assert(sizeof(EventQueue::Slot) == 192,
+              "the description of apikey.event_entries, docs/architecture.md and docs/deployment.md say 192");
 
 /** Into the ring of the session's database; wakes the worker when the ring is half full. Raises nothing. */
 void record(const Event& event);

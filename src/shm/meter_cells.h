@@ -11,12 +11,12 @@ namespace apikey::shm {
 inline constexpr std::size_t meter_lock_count = 1024;
 
 struct alignas(64) MeterCell {
-    // The first cache line: who, and the window.
+    // The first cache line and a quarter of the second: who, and the window.
     Subject subject;
     Oid database;
     std::uint32_t uses_pending;  ///< by_code or last_used_at is not zero
     core::Window window;
-    // The others: what has been used since it was last written to the tables.
+    // The rest: what has been used since it was last written to the tables.
     TimestampTz touched_at;
     TimestampTz last_used_at;
     core::Network last_client;
@@ -24,10 +24,13 @@ struct alignas(64) MeterCell {
     bool unexchanged;  ///< asked about since read_rate_cells(); its set has a mark then
     std::array<std::uint32_t, core::code_count> by_code;
 };
+static_assert(sizeof(MeterCell) == 192,
+              "the description of apikey.rate_entries, docs/architecture.md and docs/deployment.md say 192");
 
 struct alignas(64) MeterLock {
     slock_t mutex;
 };
+static_assert(sizeof(MeterLock) * meter_lock_count == 64 * 1024, "docs/architecture.md says 64 kB");
 
 /** The exchange comes by several times a second: it must not have to read the whole meter for the few cells
  * that were used. Bits are set and cleared under the lock of their set, and share words with those of other
