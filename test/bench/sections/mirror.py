@@ -134,7 +134,13 @@ def latency(section, server, redis, commits, runs):
             section.ratio(f"{name} of the relay ÷ of the mirror, {what}",
                           stats.median(over_runs("relay", when, fraction)) / stats.median(over_runs("mirror", when, fraction)))  # fmt: skip
     section.note(f"{runs} × {commits:,} commits of each, in turn, seen by a client that asks Redis every 0.02 ms. The others made "
-                 f"{stats.median(busy_rates):,.0f} revocations a second.")  # fmt: skip
+                 f"{stats.median(busy_rates):,.0f} revocations a second. {autogroup()}")  # fmt: skip
+
+
+def autogroup():
+    """Whether Linux groups processes by session decides about the tail on busy processors: docs/deployment.md."""
+    setting = Path("/proc/sys/kernel/sched_autogroup_enabled")
+    return f"kernel.sched_autogroup_enabled is {setting.read_text().strip()}." if setting.exists() else ""
 
 
 # How many.
