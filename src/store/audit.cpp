@@ -83,8 +83,10 @@ void write_audit_event(const KeyEvent& event) {
     }
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "INSERT INTO apikey.audit_event (event, key_id, generation, owner, detail) VALUES ($1, $2, $3, $4, "
-        "$5)",
+        R"sql(
+            INSERT INTO apikey.audit_event (event, key_id, generation, owner, detail)
+            VALUES ($1, $2, $3, $4, $5)
+        )sql",
         TEXTOID, UUIDOID, INT4OID, TEXTOID, JSONBOID);
     const auto parameter = [&](std::size_t column) {
         return pg::Parameter::of(!nulls[column], values[column]);

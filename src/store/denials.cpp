@@ -23,19 +23,25 @@ void insert_denials(std::span<const Denial> denials) {
         summary.push_back(BoolGetDatum(denial.summary));
     }
     static pg::Statement statement(
-        "INSERT INTO apikey.audit_event (at, event, key_id, generation, owner, code, actor, actor_role, "
-        "client, "
-        "detail) "
-        "SELECT d.at, 'denied', d.key_id, d.generation, k.owner, d.code, "
-        "pg_catalog.pg_get_userbyid(d.session_user_id), pg_catalog.pg_get_userbyid(d.outer_user_id), "
-        "d.client, "
-        "pg_catalog.jsonb_build_object('operation', d.operation) || CASE WHEN d.count > 1 "
-        "THEN pg_catalog.jsonb_build_object('count', d.count, 'until', d.until) ELSE '{}' END "
-        "|| CASE WHEN d.summary THEN pg_catalog.jsonb_build_object('summary', true) ELSE '{}' END "
-        "FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS d(at, until, count, code, operation, "
-        "key_id, "
-        "generation, session_user_id, outer_user_id, client, summary) "
-        "LEFT JOIN apikey.key k ON k.key_id = d.key_id ORDER BY d.at",
+        R"sql(
+            INSERT INTO apikey.audit_event
+                   (at, event, key_id, generation, owner, code, actor, actor_role, client, detail)
+            SELECT d.at, 'denied', d.key_id, d.generation, k.owner, d.code,
+                   pg_catalog.pg_get_userbyid(d.session_user_id), pg_catalog.pg_get_userbyid(d.outer_user_id),
+                   d.client,
+                   pg_catalog.jsonb_build_object('operation', d.operation)
+                   || CASE WHEN d.count > 1
+                           THEN pg_catalog.jsonb_build_object('count', d.count, 'until', d.until)
+                           ELSE '{}' END
+                   || CASE WHEN d.summary
+                           THEN pg_catalog.jsonb_build_object('summary', true)
+                           ELSE '{}' END
+              FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                   AS d(at, until, count, code, operation, key_id, generation, session_user_id, outer_user_id,
+                        client, summary)
+              LEFT JOIN apikey.key k ON k.key_id = d.key_id
+             ORDER BY d.at
+        )sql",
         TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, UUIDARRAYOID,
         INT4ARRAYOID, OIDARRAYOID, OIDARRAYOID, INETARRAYOID, BOOLARRAYOID);
     const std::array<pg::Parameter, 11> parameters = {

@@ -102,10 +102,13 @@ bool try_lock_key(const core::Uuid& key_id) {
 
 bool insert_key(const NewKey& key) {
     static pg::Statement statement(
-        "INSERT INTO apikey.key (key_id, generation, owner, role, issued_at, expires_at, name, format, "
-        "environment, permissions, allowed_cidrs, metadata, ttl, kid, idempotency_key) "
-        "VALUES ($1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) "
-        "ON CONFLICT (owner, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
+        R"sql(
+            INSERT INTO apikey.key
+                   (key_id, generation, owner, role, issued_at, expires_at, name, format,
+                    environment, permissions, allowed_cidrs, metadata, ttl, kid, idempotency_key)
+            VALUES ($1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+            ON CONFLICT (owner, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+        )sql",
         UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTARRAYOID,
         CIDRARRAYOID, JSONBOID, INTERVALOID, TEXTOID, TEXTOID);
     const auto optional_text = [](std::optional<std::string_view> text) {
@@ -154,7 +157,12 @@ bool insert_key(const NewKey& key) {
 std::optional<core::Uuid> find_idempotent_key(std::string_view owner, std::string_view idempotency_key) {
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "SELECT k.key_id FROM apikey.key k WHERE k.owner = $1 AND k.idempotency_key = $2", TEXTOID, TEXTOID);
+        R"sql(
+            SELECT k.key_id
+              FROM apikey.key k
+             WHERE k.owner = $1 AND k.idempotency_key = $2
+        )sql",
+        TEXTOID, TEXTOID);
     const std::array<pg::Parameter, 2> parameters = {pg::text_datum(owner), pg::text_datum(idempotency_key)};
     if (statement.run(parameters, pg::Visibility::latest) == 0) {
         return std::nullopt;
@@ -165,12 +173,21 @@ std::optional<core::Uuid> find_idempotent_key(std::string_view owner, std::strin
 void advance_generation(const core::Uuid& key_id, std::int32_t generation, const NextGeneration& next) {
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "UPDATE apikey.key k SET generation = k.generation + 1, previous_kid = k.kid, previous_hash = "
-        "k.token_hash, previous_salt = k.token_salt, "
-        "previous_iterations = k.token_iterations, previous_tag = k.token_tag, previous_expires_at = "
-        "k.expires_at, "
-        "previous_valid_until = $3, issued_at = $4, expires_at = $5, kid = $6 "
-        "WHERE k.key_id = $1 AND k.generation = $2",
+        R"sql(
+            UPDATE apikey.key k
+               SET generation = k.generation + 1,
+                   previous_kid = k.kid,
+                   previous_hash = k.token_hash,
+                   previous_salt = k.token_salt,
+                   previous_iterations = k.token_iterations,
+                   previous_tag = k.token_tag,
+                   previous_expires_at = k.expires_at,
+                   previous_valid_until = $3,
+                   issued_at = $4,
+                   expires_at = $5,
+                   kid = $6
+             WHERE k.key_id = $1 AND k.generation = $2
+        )sql",
         UUIDOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID);
     const std::array<pg::Parameter, 6> parameters = {
         pg::uuid_datum(key_id),
@@ -198,9 +215,12 @@ void advance_generation(const core::Uuid& key_id, std::int32_t generation, const
 std::optional<TimestampTz> revoke_key(const core::Uuid& key_id, std::string_view reason) {
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "UPDATE apikey.key k SET state = 'revoked', revocation_reason = $2 WHERE k.key_id = $1 AND k.state "
-        "<> 'revoked' "
-        "RETURNING k.revoked_at",
+        R"sql(
+            UPDATE apikey.key k
+               SET state = 'revoked', revocation_reason = $2
+             WHERE k.key_id = $1 AND k.state <> 'revoked'
+            RETURNING k.revoked_at
+        )sql",
         UUIDOID, TEXTOID);
     const std::array<pg::Parameter, 2> parameters = {pg::uuid_datum(key_id), pg::text_datum(reason)};
     if (statement.run(parameters, pg::Visibility::latest) == 0) {
@@ -212,7 +232,12 @@ std::optional<TimestampTz> revoke_key(const core::Uuid& key_id, std::string_view
 std::vector<core::Uuid> unrevoked_keys_of_owner(std::string_view owner) {
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "SELECT k.key_id FROM apikey.key k WHERE k.owner = $1 AND k.state <> 'revoked' ORDER BY k.key_id",
+        R"sql(
+            SELECT k.key_id
+              FROM apikey.key k
+             WHERE k.owner = $1 AND k.state <> 'revoked'
+             ORDER BY k.key_id
+        )sql",
         TEXTOID);
     const std::array<pg::Parameter, 1> whose = {pg::text_datum(owner)};
     return key_ids(statement.run(whose, pg::Visibility::latest));
@@ -221,8 +246,12 @@ std::vector<core::Uuid> unrevoked_keys_of_owner(std::string_view owner) {
 std::vector<core::Uuid> unrevoked_keys_signed_by(std::string_view kid) {
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "SELECT k.key_id FROM apikey.key k WHERE $1 IN (k.kid, k.previous_kid) AND k.state <> 'revoked' "
-        "ORDER BY k.key_id",
+        R"sql(
+            SELECT k.key_id
+              FROM apikey.key k
+             WHERE $1 IN (k.kid, k.previous_kid) AND k.state <> 'revoked'
+             ORDER BY k.key_id
+        )sql",
         TEXTOID);
     const std::array<pg::Parameter, 1> signer = {pg::text_datum(kid)};
     return key_ids(statement.run(signer, pg::Visibility::latest));
@@ -237,8 +266,11 @@ std::uint64_t revoke_keys_of_owner(std::string_view owner, std::span<const core:
     }
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "UPDATE apikey.key k SET state = 'revoked', revocation_reason = $3 WHERE k.key_id = ANY ($2) AND "
-        "k.owner = $1 AND k.state <> 'revoked'",
+        R"sql(
+            UPDATE apikey.key k
+               SET state = 'revoked', revocation_reason = $3
+             WHERE k.key_id = ANY ($2) AND k.owner = $1 AND k.state <> 'revoked'
+        )sql",
         TEXTOID, UUIDARRAYOID, TEXTOID);
     const std::array<pg::Parameter, 3> parameters = {pg::text_datum(owner), pg::array_datum(UUIDOID, ids),
                                                      pg::text_datum(reason)};
@@ -248,8 +280,11 @@ std::uint64_t revoke_keys_of_owner(std::string_view owner, std::span<const core:
 bool disable_key(const core::Uuid& key_id, std::optional<std::string_view> reason) {
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "UPDATE apikey.key k SET state = 'disabled', disabled_reason = $2 WHERE k.key_id = $1 AND k.state = "
-        "'active'",
+        R"sql(
+            UPDATE apikey.key k
+               SET state = 'disabled', disabled_reason = $2
+             WHERE k.key_id = $1 AND k.state = 'active'
+        )sql",
         UUIDOID, TEXTOID);
     const std::array<pg::Parameter, 2> parameters = {
         pg::uuid_datum(key_id), reason ? pg::Parameter(pg::text_datum(*reason)) : pg::Parameter()};
@@ -261,7 +296,12 @@ bool enable_key(const core::Uuid& key_id) {
     // Not the latest rows: the trigger deletes the withdrawal, which an older snapshot must be able to see.
     // If it cannot, this is a serialization failure, as for any UPDATE.
     static pg::Statement statement(
-        "UPDATE apikey.key k SET state = 'active' WHERE k.key_id = $1 AND k.state = 'disabled'", UUIDOID);
+        R"sql(
+            UPDATE apikey.key k
+               SET state = 'active'
+             WHERE k.key_id = $1 AND k.state = 'disabled'
+        )sql",
+        UUIDOID);
     const std::array<pg::Parameter, 1> parameters = {pg::uuid_datum(key_id)};
     return statement.run(parameters) == 1;
 }

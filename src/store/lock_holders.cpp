@@ -35,29 +35,48 @@ std::vector<Holder> find_holders(const RowLockers& lockers) {
     const pg::SpiSession spi;
     // In line for a row means to hold, or to wait for, the lock on the tuple.
     static pg::Statement statement(
-        "WITH w AS (SELECT l.pid, l.virtualtransaction, l.transactionid FROM pg_catalog.pg_locks l "
-        "WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock' "
-        "AND l.transactionid::pg_catalog.text = ANY ($1) "
-        "UNION ALL SELECT l.pid, l.virtualtransaction, NULL FROM pg_catalog.pg_locks l "
-        "WHERE l.locktype = 'tuple' AND l.database = $2 AND l.relation = $3 AND l.page = $4 AND l.tuple = $5 "
-        "AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks m WHERE m.locktype = 'object' AND m.database = $2 "
-        "AND m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND m.objid = $3 AND m.objsubid = $6 "
-        "AND m.pid = l.pid) "
-        "UNION ALL SELECT l.pid, l.virtualtransaction, NULL FROM pg_catalog.pg_locks l "
-        "LEFT JOIN pg_catalog.pg_stat_activity s USING (pid) "
-        "LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.usesysid "
-        "WHERE l.locktype = 'relation' AND l.granted AND l.database = $2 AND l.relation = $3 "
-        "AND r.rolsuper IS NOT TRUE AND (l.mode = ANY ($7) OR EXISTS ("
-        "SELECT FROM pg_catalog.pg_locks q WHERE q.locktype = 'relation' AND NOT q.granted "
-        "AND q.database = $2 AND q.relation = $3 AND q.mode = ANY ($7)))) "
-        "SELECT DISTINCT coalesce(w.pid, 0), coalesce(a.usename, '')::pg_catalog.text, "
-        "coalesce(a.application_name, ''), coalesce(p.gid, '') "
-        "FROM w LEFT JOIN pg_catalog.pg_stat_activity a USING (pid) "
-        "LEFT JOIN pg_catalog.pg_locks t ON w.pid IS NULL AND t.pid IS NULL "
-        "AND t.virtualtransaction = w.virtualtransaction AND t.locktype = 'transactionid' "
-        "LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = coalesce(w.transactionid, "
-        "t.transactionid) "
-        "AND w.pid IS NULL WHERE w.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() ORDER BY 1",
+        R"sql(
+            WITH w AS (
+                SELECT l.pid, l.virtualtransaction, l.transactionid
+                  FROM pg_catalog.pg_locks l
+                 WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
+                   AND l.transactionid::pg_catalog.text = ANY ($1)
+                UNION ALL
+                SELECT l.pid, l.virtualtransaction, NULL
+                  FROM pg_catalog.pg_locks l
+                 WHERE l.locktype = 'tuple' AND l.database = $2 AND l.relation = $3
+                   AND l.page = $4 AND l.tuple = $5
+                   AND NOT EXISTS (
+                           SELECT FROM pg_catalog.pg_locks m
+                            WHERE m.locktype = 'object' AND m.database = $2
+                              AND m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                              AND m.objid = $3 AND m.objsubid = $6
+                              AND m.pid = l.pid)
+                UNION ALL
+                SELECT l.pid, l.virtualtransaction, NULL
+                  FROM pg_catalog.pg_locks l
+                  LEFT JOIN pg_catalog.pg_stat_activity s USING (pid)
+                  LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.usesysid
+                 WHERE l.locktype = 'relation' AND l.granted AND l.database = $2 AND l.relation = $3
+                   AND r.rolsuper IS NOT TRUE
+                   AND (l.mode = ANY ($7)
+                        OR EXISTS (
+                               SELECT FROM pg_catalog.pg_locks q
+                                WHERE q.locktype = 'relation' AND NOT q.granted
+                                  AND q.database = $2 AND q.relation = $3 AND q.mode = ANY ($7)))
+            )
+            SELECT DISTINCT coalesce(w.pid, 0), coalesce(a.usename, '')::pg_catalog.text,
+                   coalesce(a.application_name, ''), coalesce(p.gid, '')
+              FROM w
+              LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
+              LEFT JOIN pg_catalog.pg_locks t
+                     ON w.pid IS NULL AND t.pid IS NULL
+                    AND t.virtualtransaction = w.virtualtransaction AND t.locktype = 'transactionid'
+              LEFT JOIN pg_catalog.pg_prepared_xacts p
+                     ON p.transaction = coalesce(w.transactionid, t.transactionid) AND w.pid IS NULL
+             WHERE w.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+             ORDER BY 1
+        )sql",
         TEXTARRAYOID, OIDOID, OIDOID, INT4OID, INT2OID, INT2OID, TEXTARRAYOID);
     std::vector<std::string> transactions;
     for (const TransactionId transaction : lockers.transactions) {

@@ -122,7 +122,10 @@ bool read_file() {
 bool database_holds_no_keys() {
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "SELECT NOT EXISTS (SELECT FROM apikey.key) AND NOT EXISTS (SELECT FROM apikey.signing_key)");
+        R"sql(
+            SELECT NOT EXISTS (SELECT FROM apikey.key)
+               AND NOT EXISTS (SELECT FROM apikey.signing_key)
+        )sql");
     statement.run({}, pg::Visibility::latest);
     return DatumGetBool(pg::result_value(0, 1).value_or(BoolGetDatum(false)));
 }

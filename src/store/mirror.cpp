@@ -48,14 +48,22 @@ OutboxBatch read_outbox(int limit) {
     // In the order of the keys, so that a key that changed several times is sent once. Sorted before
     // revocation is looked into: that keeps the order, and neighbours are found faster.
     static pg::Statement statement(
-        "WITH batch AS MATERIALIZED (SELECT f.* FROM ("
-        "SELECT o.id, o.topic, o.key_id, o.xid, o.restored, o.reason FROM apikey.outbox o ORDER BY o.id "
-        "LIMIT "
-        "$1) f ORDER BY f.key_id, f.id) "
-        "SELECT b.id, b.topic, b.xid::pg_catalog.text, b.reason, "
-        "b.key_id, r.generation, r.kind = 'changed', r.effective_at, r.until, b.restored "
-        "FROM batch b LEFT JOIN apikey.revocation r ON r.key_id = b.key_id "
-        "ORDER BY b.key_id, b.id",
+        R"sql(
+            WITH batch AS MATERIALIZED (
+                SELECT f.*
+                  FROM (SELECT o.id, o.topic, o.key_id, o.xid, o.restored, o.reason
+                          FROM apikey.outbox o
+                         ORDER BY o.id
+                         LIMIT $1) f
+                 ORDER BY f.key_id, f.id
+            )
+            SELECT b.id, b.topic, b.xid::pg_catalog.text, b.reason,
+                   b.key_id, r.generation, r.kind = 'changed', r.effective_at, r.until,
+                   b.restored
+              FROM batch b
+              LEFT JOIN apikey.revocation r ON r.key_id = b.key_id
+             ORDER BY b.key_id, b.id
+        )sql",
         INT4OID);
     const std::array<pg::Parameter, 1> parameters = {Int32GetDatum(limit)};
     const std::uint64_t rows = statement.run(parameters);
@@ -98,8 +106,11 @@ void delete_from_outbox(std::span<const std::int64_t> ids) {
     const pg::SpiSession spi;
     // By runs of numbers without a gap, of which a backlog has few: each costs one search in the index.
     static pg::Statement statement(
-        "DELETE FROM apikey.outbox o USING unnest($1, $2) AS run(first, last) "
-        "WHERE o.id >= run.first AND o.id <= run.last",
+        R"sql(
+            DELETE FROM apikey.outbox o
+             USING unnest($1, $2) AS run(first, last)
+             WHERE o.id >= run.first AND o.id <= run.last
+        )sql",
         INT8ARRAYOID, INT8ARRAYOID);
     std::vector<std::int64_t> sorted(ids.begin(), ids.end());
     std::sort(sorted.begin(), sorted.end());
@@ -119,10 +130,14 @@ void delete_from_outbox(std::span<const std::int64_t> ids) {
 std::vector<Withdrawal> read_due(TimestampTz from, TimestampTz to, int limit) {
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "SELECT r.key_id, r.generation, false, r.effective_at, r.until FROM apikey.revocation r "
-        "WHERE r.generation IS NOT NULL AND r.kind = 'withdrawn' AND r.effective_at > $1 AND r.effective_at "
-        "<= $2 "
-        "ORDER BY r.effective_at FETCH FIRST $3 ROWS WITH TIES",
+        R"sql(
+            SELECT r.key_id, r.generation, false, r.effective_at, r.until
+              FROM apikey.revocation r
+             WHERE r.generation IS NOT NULL AND r.kind = 'withdrawn'
+               AND r.effective_at > $1 AND r.effective_at <= $2
+             ORDER BY r.effective_at
+             FETCH FIRST $3 ROWS WITH TIES
+        )sql",
         TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID);
     const std::array<pg::Parameter, 3> parameters = {TimestampTzGetDatum(from), TimestampTzGetDatum(to),
                                                      Int32GetDatum(limit)};
@@ -132,8 +147,13 @@ std::vector<Withdrawal> read_due(TimestampTz from, TimestampTz to, int limit) {
 std::vector<Withdrawal> read_withdrawals(const core::Uuid* after, int limit) {
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "SELECT r.key_id, r.generation, r.kind = 'changed', r.effective_at, r.until FROM apikey.revocation r "
-        "WHERE r.key_id > $1 ORDER BY r.key_id FETCH FIRST $2 ROWS WITH TIES",
+        R"sql(
+            SELECT r.key_id, r.generation, r.kind = 'changed', r.effective_at, r.until
+              FROM apikey.revocation r
+             WHERE r.key_id > $1
+             ORDER BY r.key_id
+             FETCH FIRST $2 ROWS WITH TIES
+        )sql",
         UUIDOID, INT4OID);
     const std::array<pg::Parameter, 2> parameters = {
         pg::uuid_datum(after == nullptr ? before_all_keys : *after), Int32GetDatum(limit)};
@@ -146,12 +166,22 @@ CountedWithdrawals count_withdrawals(const core::Uuid* after, int limit, Timesta
     // What this snapshot shows in the outbox may not be there yet, however long ago it was written: it may
     // have been committed just now.
     static pg::Statement statement(
-        "WITH page AS MATERIALIZED (SELECT r.key_id, r.effective_at, r.until FROM apikey.revocation r "
-        "WHERE r.key_id > $1 ORDER BY r.key_id FETCH FIRST $2 ROWS WITH TIES) "
-        "SELECT apikey.redis_bucket(p.key_id), pg_catalog.count(*), NULL::pg_catalog.uuid FROM page p "
-        "WHERE p.effective_at <= $3 AND p.until > $4 AND p.key_id NOT IN "
-        "(SELECT o.key_id FROM apikey.outbox o WHERE o.key_id IS NOT NULL) GROUP BY 1 "
-        "UNION ALL (SELECT NULL, NULL, p.key_id FROM page p ORDER BY p.key_id DESC LIMIT 1)",
+        R"sql(
+            WITH page AS MATERIALIZED (
+                SELECT r.key_id, r.effective_at, r.until
+                  FROM apikey.revocation r
+                 WHERE r.key_id > $1
+                 ORDER BY r.key_id
+                 FETCH FIRST $2 ROWS WITH TIES
+            )
+            SELECT apikey.redis_bucket(p.key_id), pg_catalog.count(*), NULL::pg_catalog.uuid
+              FROM page p
+             WHERE p.effective_at <= $3 AND p.until > $4
+               AND p.key_id NOT IN (SELECT o.key_id FROM apikey.outbox o WHERE o.key_id IS NOT NULL)
+             GROUP BY 1
+            UNION ALL
+            (SELECT NULL, NULL, p.key_id FROM page p ORDER BY p.key_id DESC LIMIT 1)
+        )sql",
         UUIDOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID);
     const std::array<pg::Parameter, 4> parameters = {
         pg::uuid_datum(after == nullptr ? before_all_keys : *after), Int32GetDatum(limit),
@@ -174,26 +204,35 @@ std::vector<Standing> standing_of(std::span<const std::string> members) {
     const pg::SpiSession spi;
     // A member that names no key at all is unknown, whatever it is.
     static pg::Statement statement(
-        "SELECT CASE WHEN EXISTS (SELECT FROM apikey.revocation r WHERE r.key_id = p.key_id "
-        "AND r.generation IS NOT DISTINCT FROM p.generation AND r.kind = p.kind "
-        "AND (r.generation IS NULL OR r.kind = 'changed' OR r.effective_at <= pg_catalog.clock_timestamp())) "
-        "THEN 1 "
-        "WHEN k.key_id IS NULL THEN 0 "
-        "WHEN p.kind = 'changed' THEN 2 "
-        "WHEN p.generation IS NULL AND k.state = 'active' THEN 2 "
-        "WHEN p.generation = k.generation THEN 2 "
-        "WHEN p.generation = k.generation - 1 AND k.previous_valid_until > pg_catalog.clock_timestamp() THEN "
-        "2 "
-        "ELSE 1 END "
-        "FROM (SELECT m.ordinality, "
-        "((pg_catalog.regexp_match(m.member, "
-        "'^(?:changed:)?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?:[.][0-9]{1,9})?$'))["
-        "1])::uuid, "
-        "((pg_catalog.regexp_match(m.member, '[.]([0-9]{1,9})$'))[1])::pg_catalog.int4, "
-        "CASE WHEN pg_catalog.starts_with(m.member, 'changed:') THEN 'changed' ELSE 'withdrawn' END "
-        "FROM pg_catalog.unnest($1) WITH ORDINALITY AS m(member, ordinality)) AS p(ordinality, key_id, "
-        "generation, kind) "
-        "LEFT JOIN apikey.key k ON k.key_id = p.key_id ORDER BY p.ordinality",
+        R"sql(
+            SELECT CASE WHEN EXISTS (
+                             SELECT FROM apikey.revocation r
+                              WHERE r.key_id = p.key_id
+                                AND r.generation IS NOT DISTINCT FROM p.generation
+                                AND r.kind = p.kind
+                                AND (r.generation IS NULL OR r.kind = 'changed'
+                                     OR r.effective_at <= pg_catalog.clock_timestamp())) THEN 1
+                        WHEN k.key_id IS NULL THEN 0
+                        WHEN p.kind = 'changed' THEN 2
+                        WHEN p.generation IS NULL AND k.state = 'active' THEN 2
+                        WHEN p.generation = k.generation THEN 2
+                        WHEN p.generation = k.generation - 1
+                             AND k.previous_valid_until > pg_catalog.clock_timestamp() THEN 2
+                        ELSE 1 END
+              FROM (SELECT m.ordinality,
+                           ((pg_catalog.regexp_match(
+                               m.member,
+                               '^(?:changed:)?'
+                               '([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})'
+                               '(?:[.][0-9]{1,9})?$'))[1])::uuid,
+                           ((pg_catalog.regexp_match(m.member, '[.]([0-9]{1,9})$'))[1])::pg_catalog.int4,
+                           CASE WHEN pg_catalog.starts_with(m.member, 'changed:') THEN 'changed'
+                                ELSE 'withdrawn' END
+                      FROM pg_catalog.unnest($1) WITH ORDINALITY AS m(member, ordinality))
+                   AS p(ordinality, key_id, generation, kind)
+              LEFT JOIN apikey.key k ON k.key_id = p.key_id
+             ORDER BY p.ordinality
+        )sql",
         TEXTARRAYOID);
     const std::array<pg::Parameter, 1> parameters = {pg::text_array_datum(members)};
     const std::uint64_t rows = statement.run(parameters);
@@ -214,8 +253,12 @@ void forget_unknown_members() {
 void note_unknown_members(std::span<const UnknownMember> members) {
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "INSERT INTO apikey.mirror_unknown (member, until) "
-        "SELECT n.member, n.until FROM unnest($1, $2) AS n(member, until) ON CONFLICT (member) DO NOTHING",
+        R"sql(
+            INSERT INTO apikey.mirror_unknown (member, until)
+            SELECT n.member, n.until
+              FROM unnest($1, $2) AS n(member, until)
+            ON CONFLICT (member) DO NOTHING
+        )sql",
         TEXTARRAYOID, TIMESTAMPTZARRAYOID);
     Column member, until;
     for (const UnknownMember& unknown : members) {
@@ -231,13 +274,18 @@ Epoch make_epoch(std::uint32_t timeline, std::uint64_t above, std::string_view c
     const pg::SpiSession spi;
     // Two thousand are more than enough to recognise what a crash has left, or a replica that lags.
     static pg::Statement prune(
-        "DELETE FROM apikey.mirror_epoch e WHERE e.counter < "
-        "(SELECT pg_catalog.max(n.counter) - 2000 FROM apikey.mirror_epoch n)");
+        R"sql(
+            DELETE FROM apikey.mirror_epoch e
+             WHERE e.counter < (SELECT pg_catalog.max(n.counter) - 2000 FROM apikey.mirror_epoch n)
+        )sql");
     prune.run({});
     static pg::Statement statement(
-        "INSERT INTO apikey.mirror_epoch (counter, timeline, cause) "
-        "SELECT GREATEST((SELECT pg_catalog.max(e.counter) FROM apikey.mirror_epoch e), $2, 0) + 1, $1, $3 "
-        "RETURNING epoch::pg_catalog.text, counter",
+        R"sql(
+            INSERT INTO apikey.mirror_epoch (counter, timeline, cause)
+            SELECT GREATEST((SELECT pg_catalog.max(e.counter) FROM apikey.mirror_epoch e), $2, 0) + 1,
+                   $1, $3
+            RETURNING epoch::pg_catalog.text, counter
+        )sql",
         INT4OID, INT8OID, TEXTOID);
     const std::array<pg::Parameter, 3> parameters = {Int32GetDatum(static_cast<std::int32_t>(timeline)),
                                                      Int64GetDatum(static_cast<std::int64_t>(above)),
@@ -273,12 +321,18 @@ std::string jwks_text() {
 std::vector<std::pair<std::string, std::string>> role_texts() {
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "SELECT r.name, pg_catalog.jsonb_build_object('permissions', r.permissions, 'rate', "
-        "CASE WHEN r.rate_limit IS NOT NULL THEN pg_catalog.jsonb_build_object('limit', r.rate_limit, "
-        "'window_ms', (EXTRACT(epoch FROM r.rate_window) * 1000)::pg_catalog.int8) END, "
-        "'refresh_window_ms', (EXTRACT(epoch FROM r.refresh_window) * "
-        "1000)::pg_catalog.int8)::pg_catalog.text "
-        "FROM apikey.role r ORDER BY r.name");
+        R"sql(
+            SELECT r.name,
+                   pg_catalog.jsonb_build_object(
+                       'permissions', r.permissions,
+                       'rate', CASE WHEN r.rate_limit IS NOT NULL THEN pg_catalog.jsonb_build_object(
+                           'limit', r.rate_limit,
+                           'window_ms', (EXTRACT(epoch FROM r.rate_window) * 1000)::pg_catalog.int8) END,
+                       'refresh_window_ms', (EXTRACT(epoch FROM r.refresh_window) * 1000)::pg_catalog.int8
+                   )::pg_catalog.text
+              FROM apikey.role r
+             ORDER BY r.name
+        )sql");
     const std::uint64_t rows = statement.run({});
     std::vector<std::pair<std::string, std::string>> roles;
     for (std::uint64_t row = 0; row < rows; row++) {

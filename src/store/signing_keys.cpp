@@ -182,8 +182,12 @@ SigningKeyRow row_from_result(const pg::SpiSession& spi) {
 std::optional<SigningKeyRow> select_active() {
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "SELECT s.kid, s.algorithm, s.public_key, s.private_key, s.master_key_fingerprint "
-        "FROM apikey.signing_key s WHERE s.state = 'active' FOR KEY SHARE");
+        R"sql(
+            SELECT s.kid, s.algorithm, s.public_key, s.private_key, s.master_key_fingerprint
+              FROM apikey.signing_key s
+             WHERE s.state = 'active'
+               FOR KEY SHARE
+        )sql");
     if (statement.run({}, pg::Visibility::latest) == 0) {
         return std::nullopt;
     }
@@ -212,8 +216,10 @@ std::string insert_key(core::Algorithm algorithm, std::string_view state, const 
 
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "INSERT INTO apikey.signing_key (kid, algorithm, state, public_key, activated_at) "
-        "VALUES ($1, $2, $3, $4, CASE WHEN $3 = 'active' THEN clock_timestamp() END)",
+        R"sql(
+            INSERT INTO apikey.signing_key (kid, algorithm, state, public_key, activated_at)
+            VALUES ($1, $2, $3, $4, CASE WHEN $3 = 'active' THEN clock_timestamp() END)
+        )sql",
         TEXTOID, TEXTOID, TEXTOID, BYTEAOID);
     const std::array<pg::Parameter, 4> parameters = {
         pg::text_datum(kid),
@@ -287,7 +293,11 @@ std::optional<bool> active_key_is_under(const core::MasterKeys& keys) {
     }
     const pg::SpiSession spi;
     static pg::Statement statement(
-        "SELECT s.kid, s.master_key_fingerprint = $1 FROM apikey.signing_key s WHERE s.state = 'active'",
+        R"sql(
+            SELECT s.kid, s.master_key_fingerprint = $1
+              FROM apikey.signing_key s
+             WHERE s.state = 'active'
+        )sql",
         BYTEAOID);
     const std::array<pg::Parameter, 1> parameters = {pg::bytes_datum(keys.fingerprint)};
     if (statement.run(parameters, pg::Visibility::latest) == 0) {
@@ -350,10 +360,17 @@ std::string activate_signing_key(core::Algorithm algorithm, const core::MasterKe
         // A pending key from before adopt_master_key() was sealed under the lost master key, and stays where
         // it is.
         static pg::Statement statement(
-            "UPDATE apikey.signing_key s SET state = 'active' WHERE s.kid = (SELECT p.kid FROM "
-            "apikey.signing_key p "
-            "WHERE p.state = 'pending' AND p.algorithm = $1 AND p.master_key_fingerprint = $2 "
-            "ORDER BY p.created_at, p.kid LIMIT 1) RETURNING s.kid",
+            R"sql(
+                UPDATE apikey.signing_key s
+                   SET state = 'active'
+                 WHERE s.kid = (SELECT p.kid
+                                  FROM apikey.signing_key p
+                                 WHERE p.state = 'pending' AND p.algorithm = $1
+                                   AND p.master_key_fingerprint = $2
+                                 ORDER BY p.created_at, p.kid
+                                 LIMIT 1)
+                RETURNING s.kid
+            )sql",
             TEXTOID, BYTEAOID);
         const std::array<pg::Parameter, 2> parameters = {pg::text_datum(core::algorithm_name(algorithm)),
                                                          pg::bytes_datum(keys.fingerprint)};

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The rules for SQL that PostgreSQL itself does not enforce: see RULES below. Prints each breach and exits with 1.
 
-The install script is read statement by statement with the standard library alone. Where pglast is installed every statement,
-and every plpgsql body, must also parse.
+The install script, and the statements in C++, are read statement by statement with the standard library alone. Where pglast is
+installed every statement, and every plpgsql body, must also parse.
 """
 
 import re
@@ -286,6 +286,93 @@ def lint_script(files, rules):
     return [problem for file, sql in files for problem in ascii_only(file, sql)] + [problem for rule in rules for problem in rule(script)]
 
 
+# ------------------------------------------------------------------------------------------------- the rules for SQL in C++
+
+COLUMNS = 110  # as .clang-format has it, which leaves strings alone
+SHORT = 80
+
+SOURCE_TOKEN = re.compile(
+    r"""
+      (?P<comment>//[^\n]*|/\*.*?\*/)
+    | (?P<raw>\bR"(?P<delimiter>[^\s()\\]*)\((?P<inside>.*?)\)(?P=delimiter)")
+    | (?P<string>"(?:[^"\\\n]|\\.)*")
+    | (?P<word>\w(?:\w|(?<=\w)'(?=\w))*)
+    | (?P<character>'(?:[^'\\\n]|\\.)*')
+    | (?P<other>\s+|.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+class SourceStatement(NamedTuple):
+    file: str
+    line: int
+    sql: str  # as written between the quotes
+    delimiter: str  # of a raw string; None: an ordinary one
+    pieces: int  # strings side by side, which the compiler joins
+
+    def problem(self, message):
+        return f"{self.file}:{self.line}: {message}"
+
+
+def source_statements(file, text):
+    """The SQL in a C++ file: what a pg::Statement is made of, raw string or not, and every R"sql(...)sql"."""
+    found = []
+    code, pieces = "", []
+
+    def finish():
+        nonlocal pieces
+        if pieces and (re.search(r"\bStatement(?: \w+)? ?[({] ?$", code) or pieces[0][2] == "sql"):
+            found.append(SourceStatement(file, pieces[0][0], "".join(sql for _, sql, _ in pieces), pieces[0][2], len(pieces)))
+        pieces = []
+
+    for token in SOURCE_TOKEN.finditer(text):
+        kind = token.lastgroup
+        if kind == "raw":
+            line = text.count("\n", 0, token.start("inside")) + 1
+            pieces.append((line, token["inside"], token["delimiter"]))
+        elif kind == "string":
+            line = text.count("\n", 0, token.start()) + 1
+            pieces.append((line, token.group()[1:-1], None))
+        elif kind == "comment" or token.group().isspace():
+            if not pieces and not code.endswith(" "):
+                code += " "
+        else:
+            if pieces:
+                finish()
+                code = ""
+            code += token.group()
+    finish()
+    return found
+
+
+def statements_are_laid_out(found):
+    """A statement is one raw string, R"sql(...)sql", that keeps to the columns. Only a short one may be an ordinary string, on one line."""
+    for statement in found:
+        if statement.pieces > 1:
+            yield statement.problem('SQL in several strings side by side: write one, R"sql(...)sql"')
+        elif statement.delimiter is None and len(statement.sql) > SHORT:
+            yield statement.problem(f'SQL of more than {SHORT} characters in an ordinary string: write R"sql(...)sql", on several lines')
+        elif statement.delimiter not in (None, "sql"):
+            yield statement.problem('SQL in a raw string of another name: write R"sql(...)sql"')
+        for number, line in enumerate(statement.sql.split("\n"), statement.line):
+            if statement.delimiter is not None and len(line) > COLUMNS:
+                yield f"{statement.file}:{number}: SQL beyond column {COLUMNS}"
+
+
+LAYOUT_RULES = (statements_are_laid_out,)
+SOURCE_RULES = (no_backslashes, statements_parse)
+
+
+def lint_source(file, text):
+    found = source_statements(file, text)
+    problems = [problem for rule in LAYOUT_RULES for problem in rule(found)]
+    for statement in found:
+        # The lines before it, so that a problem's number is the file's.
+        problems += lint_script([(file, "\n" * (statement.line - 1) + statement.sql)], SOURCE_RULES)
+    return problems
+
+
 # --------------------------------------------------------------------------------------------------- the rules for test files
 
 # Tests await what they need: a condition, a lock, a log line. (Written so that this line does not find itself.)
@@ -353,6 +440,8 @@ def main():
     problems += ascii_only(*read(top / "apikey.control"))
     for path in sorted(top.glob("sql/apikey--*--*.sql")):
         problems += lint_script([read(path)], UPGRADE_RULES)
+    for path in sorted(path for pattern in ("src/**/*.cpp", "src/**/*.h", "test/module/*.cpp") for path in top.glob(pattern)):
+        problems += lint_source(*read(path))
     problems += lint_tests(top)
     for problem in problems:
         print(problem)

@@ -130,6 +130,83 @@ class ScriptRules(unittest.TestCase):
         )
 
 
+SOURCE = r"""
+// pg::Statement in_a_comment("SELECT " "'\d'");
+/* pg::Statement another("SELECT " "'\d'"); */
+static pg::Statement brief("SELECT k.key_id FROM apikey.key k WHERE k.owner = $1", TEXTOID);
+static pg::Statement raw(
+    R"sql(
+        SELECT k.key_id, '"; // no comment', 'a string that goes on'
+                                             ' on the next line'
+          FROM apikey.key k
+         WHERE k.owner = $1 AND k.key_id = ANY ($2)
+    )sql",
+    TEXTOID, UUIDARRAYOID);
+const char* hint = "SELECT name FROM apikey.role lists them, " "\\d or " R"(\d)";
+const auto characters = {'"', '\'', '"'};
+const int number = 1'000'000;
+"""
+
+
+class SourceRules(unittest.TestCase):
+    def assert_fails(self, expected, *samples):
+        for sample in samples:
+            with self.subTest(sample):
+                problems = sql_lint.lint_source("src/store/sample.cpp", "// first line\n" + sample)
+                self.assertEqual(len(problems), 1, problems)
+                self.assertRegex(problems[0], "^src/store/sample[.]cpp:" + expected)
+
+    def test_good_source(self):
+        self.assertEqual(sql_lint.lint_source("src/store/sample.cpp", SOURCE), [])
+        found = sql_lint.source_statements("src/store/sample.cpp", SOURCE)
+        self.assertEqual([(s.line, s.delimiter, s.pieces) for s in found], [(4, None, 1), (6, "sql", 1)])
+        self.assertEqual(found[0].sql, "SELECT k.key_id FROM apikey.key k WHERE k.owner = $1")
+        self.assertTrue(found[1].sql.strip().startswith("SELECT k.key_id, '\"; // no"))
+
+    def test_every_rule_has_bad_samples(self):
+        for rule in sql_lint.LAYOUT_RULES + sql_lint.SOURCE_RULES:
+            self.assertTrue(hasattr(self, "test_" + rule.__name__), rule.__name__)
+
+    def test_statements_are_laid_out(self):
+        long = "SELECT " + ", ".join(["1"] * 40)
+        self.assert_fails(
+            "2: ",
+            'static pg::Statement s("SELECT 1 " "WHERE true");',
+            'static pg::Statement s("SELECT 1 "  // why\n    "WHERE true", TEXTOID);',
+            'static pg::Statement s(R"sql(SELECT 1)sql" R"sql( WHERE true)sql");',
+            'static pg::Statement s("SELECT 1 " R"sql(WHERE true)sql");',
+            f'static pg::Statement s("{long}");',
+            f'static pg::Statement s{{"{long}"}};',
+            f'run(pg::Statement("{long}"));',
+            'static pg::Statement s(R"(SELECT 1)");',
+            'static pg::Statement s(R"text(SELECT 1)text");',
+        )
+        self.assert_fails("3: SQL beyond", f'static pg::Statement s(R"sql(\n{long}\n)sql");')
+
+    def test_no_backslashes(self):
+        self.assert_fails(
+            "2: a backslash",
+            r"""static pg::Statement s("SELECT '1' ~ '\\d'");""",
+            r"""static pg::Statement s(R"sql(SELECT '1' ~ '\d')sql");""",
+            r"""constexpr const char* s = R"sql(SELECT '1' ~ '\d')sql";""",
+        )
+        self.assert_fails("4: a backslash", 'static pg::Statement s(R"sql(\n\n    SELECT\n    \'1\' ~ \'\\d\'\n)sql");')
+
+    def test_ascii_only(self):
+        self.assert_fails(
+            "2: is not ASCII", "static pg::Statement s(\"SELECT '\u2026'\");", "static pg::Statement s(R\"sql(SELECT '\u2026')sql\");"
+        )
+
+    @unittest.skipUnless(sql_lint.pglast, "pglast is not installed")
+    def test_statements_parse(self):
+        self.assert_fails(
+            "2: does not parse",
+            'static pg::Statement s("SELECT k.key_id FORM apikey.key k");',
+            'static pg::Statement s(R"sql(SELECT k.key_id FORM apikey.key k)sql");',
+        )
+        self.assert_fails("3: does not parse", 'static pg::Statement s(\n    R"sql(UPDATE apikey.key k\n    WHERE true)sql");')
+
+
 class TestFileRules(unittest.TestCase):
     def breaches(self, rule, files):
         with tempfile.TemporaryDirectory() as directory:
