@@ -3,7 +3,7 @@
 #include "pg/guard.h"
 
 /** What follows from a new key, whoever inserts it: the triggers of apikey.key that every issue() runs. The
- * other triggers are PL/pgSQL, in sql/60_key_triggers.sql. Errors (55000) where these are on another table.
+ * other triggers are PL/pgSQL, in sql/32_key_triggers.sql. Errors (55000) where these are on another table.
  */
 namespace apikey::flow {
 

@@ -1,6 +1,6 @@
--- The keys, one row each for life, and their withdrawals. The C++ code reads both by attribute number: new columns go at the end, in
--- a script that the library's list of columns (src/store) follows. That role and kid refer to rows is the triggers' business: a foreign key is
--- there before the data, and pg_restore -j loads the tables of an extension in any order.
+-- The keys, one row each for life. The C++ code reads them by attribute number: new columns go at the end, in a script
+-- that the library's list of columns (src/store) follows. That role and kid refer to rows is the triggers' business: a
+-- foreign key is there before the data, and pg_restore -j loads the tables of an extension in any order.
 
 CREATE TABLE apikey.key (
     -- What every validation reads comes first: taking a row apart costs by the column.
@@ -48,8 +48,12 @@ CREATE TABLE apikey.key (
     CONSTRAINT key_state_check CHECK (state IN ('active', 'disabled', 'revoked')),
     CONSTRAINT key_format_check CHECK (format IN ('jwt', 'opaque') AND (format = 'jwt') = (kid IS NOT NULL)),
     CONSTRAINT key_environment_check CHECK (apikey.is_environment(environment)),
-    CONSTRAINT key_permissions_check CHECK (permissions IS NULL OR (apikey.is_grant_list(permissions) AND cardinality(permissions) > 0)),
-    CONSTRAINT key_allowed_cidrs_check CHECK (allowed_cidrs IS NULL OR (cardinality(allowed_cidrs) BETWEEN 1 AND 256 AND array_ndims(allowed_cidrs) = 1 AND array_position(allowed_cidrs, NULL) IS NULL)),
+    CONSTRAINT key_permissions_check CHECK (
+        permissions IS NULL OR (apikey.is_grant_list(permissions) AND cardinality(permissions) > 0)),
+    CONSTRAINT key_allowed_cidrs_check CHECK (
+        allowed_cidrs IS NULL
+        OR (cardinality(allowed_cidrs) BETWEEN 1 AND 256 AND array_ndims(allowed_cidrs) = 1
+            AND array_position(allowed_cidrs, NULL) IS NULL)),
     CONSTRAINT key_metadata_check CHECK (jsonb_typeof(metadata) = 'object' AND octet_length(metadata::text) <= 8192),
     CONSTRAINT key_rate_limit_check CHECK (rate_limit > 0),
     CONSTRAINT key_rate_window_check CHECK (rate_window >= interval '1 second' AND rate_window <= interval '31 days'),
@@ -60,15 +64,19 @@ CREATE TABLE apikey.key (
     CONSTRAINT key_token_check CHECK (octet_length(token_hash) = 32 AND octet_length(token_salt) = 16
                                       AND token_iterations > 0 AND octet_length(token_tag) = 8),
     CONSTRAINT key_previous_check CHECK (
-        num_nulls(previous_hash, previous_salt, previous_iterations, previous_tag, previous_expires_at, previous_valid_until) IN (0, 6)
+        num_nulls(previous_hash, previous_salt, previous_iterations, previous_tag,
+                  previous_expires_at, previous_valid_until) IN (0, 6)
         AND octet_length(previous_hash) = 32 AND octet_length(previous_salt) = 16 AND octet_length(previous_tag) = 8
         AND isfinite(previous_expires_at) AND previous_expires_at < '9999-12-31 00:00:00+00'
         AND isfinite(previous_valid_until) AND previous_valid_until < '9999-12-31 00:00:00+00'),
     CONSTRAINT key_fingerprint_check CHECK (octet_length(master_key_fingerprint) = 8),
-    CONSTRAINT key_idempotency_check CHECK (apikey.is_label(idempotency_key) AND (idempotency_key IS NULL) = (idempotency_digest IS NULL)),
-    CONSTRAINT key_revoked_check CHECK ((state = 'revoked') = (revoked_at IS NOT NULL) AND (state = 'revoked') = (revocation_reason IS NOT NULL)
-                                        AND apikey.is_revocation_reason(revocation_reason)),
-    CONSTRAINT key_disabled_check CHECK ((state <> 'disabled' OR disabled_at IS NOT NULL) AND apikey.is_label(disabled_reason))
+    CONSTRAINT key_idempotency_check CHECK (
+        apikey.is_label(idempotency_key) AND (idempotency_key IS NULL) = (idempotency_digest IS NULL)),
+    CONSTRAINT key_revoked_check CHECK (
+        (state = 'revoked') = (revoked_at IS NOT NULL) AND (state = 'revoked') = (revocation_reason IS NOT NULL)
+        AND apikey.is_revocation_reason(revocation_reason)),
+    CONSTRAINT key_disabled_check CHECK (
+        (state <> 'disabled' OR disabled_at IS NOT NULL) AND apikey.is_label(disabled_reason))
 );
 CREATE INDEX key_owner ON apikey.key (owner);
 CREATE INDEX key_expires_at ON apikey.key (expires_at);
@@ -77,34 +85,25 @@ COMMENT ON TABLE apikey.key IS 'API keys: hashes of the current and the previous
 COMMENT ON COLUMN apikey.key.generation IS 'Rises by one with each refresh; the token names it';
 COMMENT ON COLUMN apikey.key.metadata IS 'The application''s own; verdicts carry it';
 COMMENT ON COLUMN apikey.key.idempotency_key IS 'Unique for the owner: issue() with it again gives this key again';
-COMMENT ON COLUMN apikey.key.idempotency_digest IS 'SHA-256 of the other arguments of issue(), which must be the same then';
-COMMENT ON COLUMN apikey.key.master_key_fingerprint IS 'Says under which master key the row was made; not the key, nor of help to find it';
-COMMENT ON COLUMN apikey.key.state IS 'active, disabled or revoked; expired and superseded follow from the times. Setting it to revoked with plain SQL revokes the key';
-COMMENT ON COLUMN apikey.key.permissions IS 'The key''s own narrowing of its role''s permissions; NULL: all of the role''s';
+COMMENT ON COLUMN apikey.key.idempotency_digest IS
+    'SHA-256 of the other arguments of issue(), which must be the same then';
+COMMENT ON COLUMN apikey.key.master_key_fingerprint IS
+    'Says under which master key the row was made; not the key, nor of help to find it';
+COMMENT ON COLUMN apikey.key.state IS
+    'active, disabled or revoked; expired and superseded follow from the times. Setting it to revoked with plain SQL '
+    'revokes the key';
+COMMENT ON COLUMN apikey.key.permissions IS
+    'The key''s own narrowing of its role''s permissions; NULL: all of the role''s';
 COMMENT ON COLUMN apikey.key.allowed_cidrs IS 'Client networks that may use the key, at most 256; NULL: any';
 COMMENT ON COLUMN apikey.key.rate_limit IS 'The key''s own limit of requests for each rate_window; NULL: its role''s';
-COMMENT ON COLUMN apikey.key.rate_window IS 'The window of the key''s own limit; NULL: its role''s window, or one minute';
-COMMENT ON COLUMN apikey.key.ttl IS 'The key''s own time to live, where issue() was given one; NULL: its role''s at each refresh';
-COMMENT ON COLUMN apikey.key.token_hash IS 'PBKDF2-HMAC-SHA256 over an HMAC of the token that is keyed from the master key';
+COMMENT ON COLUMN apikey.key.rate_window IS
+    'The window of the key''s own limit; NULL: its role''s window, or one minute';
+COMMENT ON COLUMN apikey.key.ttl IS
+    'The key''s own time to live, where issue() was given one; NULL: its role''s at each refresh';
+COMMENT ON COLUMN apikey.key.token_hash IS
+    'PBKDF2-HMAC-SHA256 over an HMAC of the token that is keyed from the master key';
 COMMENT ON COLUMN apikey.key.token_tag IS 'Keyed 64-bit tag of the token, compared before the slow hash';
-COMMENT ON COLUMN apikey.key.previous_valid_until IS 'End of the grace in which the previous generation''s token still validates';
+COMMENT ON COLUMN apikey.key.previous_valid_until IS
+    'End of the grace in which the previous generation''s token still validates';
 
-CREATE TABLE apikey.revocation (
-    key_id uuid NOT NULL,
-    generation integer,
-    kind text NOT NULL DEFAULT 'withdrawn',
-    effective_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    until timestamptz NOT NULL,
-    CONSTRAINT revocation_unique UNIQUE NULLS NOT DISTINCT (key_id, generation, kind),
-    CONSTRAINT revocation_kind_check CHECK (kind IN ('withdrawn', 'changed')),
-    CONSTRAINT revocation_times_check CHECK (isfinite(effective_at) AND isfinite(until)),
-    CONSTRAINT revocation_changed_check CHECK (kind = 'withdrawn' OR generation IS NOT NULL)
-);
--- generation may be NULL, so there is no primary key to name rows by: in a publication for all tables every revoke would fail otherwise.
-ALTER TABLE apikey.revocation REPLICA IDENTITY FULL;
-CREATE INDEX revocation_until ON apikey.revocation (until);
-COMMENT ON TABLE apikey.revocation IS 'Every way in which an unexpired token stopped being good; what mirrors send to other nodes. Written by triggers only';
-COMMENT ON COLUMN apikey.revocation.generation IS 'NULL: all generations of the key';
-COMMENT ON COLUMN apikey.revocation.kind IS 'withdrawn: no longer valid; changed: valid, but a claim in the token is no longer true, so a node must ask';
-COMMENT ON COLUMN apikey.revocation.effective_at IS 'From when on; the end of the grace for a superseded generation';
-COMMENT ON COLUMN apikey.revocation.until IS 'Expiry of the last token concerned; the row may go 60 seconds later';
+SELECT pg_catalog.pg_extension_config_dump('apikey.key', '');
