@@ -280,10 +280,24 @@ def ascii_only(file, text):
             yield f"{file}:{number}: is not ASCII: CREATE EXTENSION fails in databases whose encoding lacks the character"
 
 
+COLUMNS = 120
+
+
+def lines_fit(file, text):
+    """No line is wider than a window. A literal can go on in the next line: PostgreSQL joins those that only a line break parts."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > COLUMNS:
+            yield f"{file}:{number}: has {len(line)} columns, more than {COLUMNS}"
+
+
+LINE_RULES = (ascii_only, lines_fit)
+
+
 def lint_script(files, rules):
     """files: pairs of name and content that are run as one script."""
     script = [statement for file, sql in files for statement in statements(file, sql)]
-    return [problem for file, sql in files for problem in ascii_only(file, sql)] + [problem for rule in rules for problem in rule(script)]
+    problems = [problem for file, sql in files for rule in LINE_RULES for problem in rule(file, sql)]
+    return problems + [problem for rule in rules for problem in rule(script)]
 
 
 # ------------------------------------------------------------------------------------------------- the rules for SQL in C++

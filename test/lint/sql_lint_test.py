@@ -36,7 +36,7 @@ PLPGSQL = "CREATE FUNCTION apikey.f() RETURNS void LANGUAGE plpgsql {} AS $$ BEG
 
 
 def breaches(rule, sql):
-    return sql_lint.lint_script([("sample.sql", sql)], (rule,))
+    return list(rule(sql_lint.statements("sample.sql", sql)))
 
 
 class ScriptRules(unittest.TestCase):
@@ -44,7 +44,7 @@ class ScriptRules(unittest.TestCase):
         self.assertEqual(sql_lint.lint_script([("good.sql", GOOD)], sql_lint.INSTALL_RULES), [])
 
     def test_every_rule_has_bad_samples(self):
-        for rule in sql_lint.INSTALL_RULES:
+        for rule in sql_lint.INSTALL_RULES + sql_lint.LINE_RULES:
             self.assertTrue(hasattr(self, "test_" + rule.__name__), rule.__name__)
 
     def assert_fails(self, rule, *samples):
@@ -92,6 +92,19 @@ class ScriptRules(unittest.TestCase):
             with self.subTest(sample):
                 self.assertEqual(len(sql_lint.lint_script([("sample.sql", sample)], ())), 1)
         self.assertEqual(list(sql_lint.ascii_only("sample.control", "comment = 'caf\u00e9'"))[0][:16], "sample.control:1")
+
+    def test_lines_fit(self):
+        widest = "-- ".ljust(sql_lint.COLUMNS, "x")
+        self.assertEqual(len(widest), 120)
+        self.assertEqual(sql_lint.lint_script([("sample.sql", f"{widest}\n{widest}")], ()), [])
+        for sample in (
+            widest + "x",
+            "COMMENT ON TABLE apikey.t IS '" + widest + "';",
+            "CREATE FUNCTION apikey.f() RETURNS integer LANGUAGE sql AS $$\n  SELECT 1 -- " + widest + "\n$$;",
+        ):
+            with self.subTest(sample):
+                self.assertEqual(len(sql_lint.lint_script([("sample.sql", sample)], ())), 1)
+        self.assertEqual(list(sql_lint.lines_fit("sample.sql", f"{widest}\n{widest}x"))[0][:12], "sample.sql:2")
 
     def test_pinned_search_path(self):
         self.assert_fails(
