@@ -293,16 +293,16 @@ def lines_fit(file, text):
 LINE_RULES = (ascii_only, lines_fit)
 
 
-def lint_script(files, rules):
+def lint_script(files, rules, line_rules=LINE_RULES):
     """files: pairs of name and content that are run as one script."""
     script = [statement for file, sql in files for statement in statements(file, sql)]
-    problems = [problem for file, sql in files for rule in LINE_RULES for problem in rule(file, sql)]
+    problems = [problem for file, sql in files for rule in line_rules for problem in rule(file, sql)]
     return problems + [problem for rule in rules for problem in rule(script)]
 
 
 # ------------------------------------------------------------------------------------------------- the rules for SQL in C++
 
-COLUMNS = 110  # as .clang-format has it, which leaves strings alone
+SOURCE_COLUMNS = 110  # as .clang-format has it, which leaves strings alone
 SHORT = 80
 
 SOURCE_TOKEN = re.compile(
@@ -370,8 +370,8 @@ def statements_are_laid_out(found):
         elif statement.delimiter not in (None, "sql"):
             yield statement.problem('SQL in a raw string of another name: write R"sql(...)sql"')
         for number, line in enumerate(statement.sql.split("\n"), statement.line):
-            if statement.delimiter is not None and len(line) > COLUMNS:
-                yield f"{statement.file}:{number}: SQL beyond column {COLUMNS}"
+            if statement.delimiter is not None and len(line) > SOURCE_COLUMNS:
+                yield f"{statement.file}:{number}: SQL beyond column {SOURCE_COLUMNS}"
 
 
 LAYOUT_RULES = (statements_are_laid_out,)
@@ -383,7 +383,7 @@ def lint_source(file, text):
     problems = [problem for rule in LAYOUT_RULES for problem in rule(found)]
     for statement in found:
         # The lines before it, so that a problem's number is the file's.
-        problems += lint_script([(file, "\n" * (statement.line - 1) + statement.sql)], SOURCE_RULES)
+        problems += lint_script([(file, "\n" * (statement.line - 1) + statement.sql)], SOURCE_RULES, (ascii_only,))
     return problems
 
 
