@@ -15,7 +15,7 @@ export LC_ALL=C
 
 PG_CONFIG=${PG_CONFIG:-}
 MAKE=${MAKE:-make}
-WERROR=${WERROR--Werror}
+WERROR=${WERROR-}
 jobs=$(nproc)
 supported_majors='18 17 16 15'
 server_port=65432
