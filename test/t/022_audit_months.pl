@@ -125,9 +125,9 @@ eventually($partitions, 'until there is something to keep', expected => $with_mo
 my @at = (database => 'taken');
 value($node, 'CREATE DATABASE taken');
 value($node, 'CREATE EXTENSION apikey', @at);
+value($node, "CREATE TABLE apikey.${next}_pkey (taken integer)", @at);
 issue($node, @at);
 value($node, 'SELECT pg_reload_conf()');
-value($node, "CREATE TABLE apikey.${next}_pkey (taken integer)", @at);
 $offset = -s $node->logfile;
 restart_maintenance($node, 'taken');
 ok(eval { $node->wait_for_log(qr/apikey could not make a month: relation "${next}_pkey" already exists/, $offset) }, 'a name that is taken: the worker says so');
