@@ -458,7 +458,8 @@ sub value_of_live_copy
 	is(count_in($namespaces[1], $redis), 160, 'logical: 150 of the publisher, 10 of its own');
 	is(resyncs($subscriber), $resyncs, 'logical: without sending everything anew');
 	is(value($_, 'SELECT count(*) FROM apikey.outbox'), '0', 'logical: nothing is left in the outbox') for $publisher, $subscriber;
-	unlike(slurp_file($subscriber->logfile), qr/duplicate key|conflict/, 'logical: nothing collided');
+	# Since version 18 PostgreSQL logs a row that the subscriber's own triggers have deleted first.
+	unlike(slurp_file($subscriber->logfile), qr/duplicate key|conflict=(?!delete_missing)|ERROR/, 'logical: nothing collided');
 	note('logical_members: ' . join(' ', map { count_in($_, $redis) } @namespaces));
 	$_->stop for $subscriber, $publisher;
 }
