@@ -41,6 +41,14 @@ bool is_address(const std::string& host) {
            inet_pton(AF_INET6, host.c_str(), &address) == 1;
 }
 
+void require_accepted(Connection& connection, const SSL& ssl) {
+    const long verified = SSL_get_verify_result(&ssl);
+    if (verified != X509_V_OK) {
+        connection.fail(std::string("TLS: its certificate is not accepted: ") +
+                        X509_verify_cert_error_string(verified));
+    }
+}
+
 }  // namespace
 
 Tls::Tls(const LinkOptions& options) {
@@ -91,8 +99,10 @@ Tls::Handshake Tls::begin(Connection& connection, const std::string& host) const
     // hiredis owns what it is given, if it takes it.
     SSL_up_ref(ssl.get());
     redisContext& context = connection.context()->c;
+    // It begins the handshake, and comes to the certificate at once if the server is quick.
     if (redisInitiateSSL(&context, ssl.get()) != REDIS_OK) {
         SSL_free(ssl.get());
+        require_accepted(connection, *ssl);
         connection.fail(std::string("TLS: ") + context.errstr);
     }
     return {connection, ssl};
@@ -114,11 +124,7 @@ Tls::Handshake::State Tls::Handshake::proceed() {
         default:
             break;
     }
-    const long verified = SSL_get_verify_result(ssl_.get());
-    if (verified != X509_V_OK) {
-        connection_.fail(std::string("TLS: its certificate is not accepted: ") +
-                         X509_verify_cert_error_string(verified));
-    }
+    require_accepted(connection_, *ssl_);
     const char* reason = ERR_reason_error_string(ERR_peek_last_error());
     if (reason == nullptr) {
         connection_.fail(
