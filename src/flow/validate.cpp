@@ -295,21 +295,6 @@ Verdict judge_anonymous(const Query& query, const Requirement& required, Code or
     return verdict;
 }
 
-/** What the free tier answers for, where apikey.free_tier_on_failure is on. A key that was revoked or
- * disabled, or that is not allowed here, is refused: somebody meant to keep it out. */
-bool is_rescued(Code code) {
-    switch (code) {
-        case Code::malformed:
-        case Code::not_found:
-        case Code::signature_invalid:
-        case Code::expired:
-        case Code::superseded:
-            return pg::settings::free_tier_on_failure;
-        default:
-            return false;
-    }
-}
-
 Verdict answer(const Query& query, const Requirement& required, Extent extent, TimestampTz now) {
     if (!query.token && !pg::settings::free_tier) {
         Verdict verdict;
@@ -327,7 +312,7 @@ Verdict answer(const Query& query, const Requirement& required, Extent extent, T
         return judge_anonymous(query, required, Code::missing, snapshot, now);
     }
     Verdict verdict = judge(query, *token, required, extent, snapshot, now);
-    if (is_rescued(verdict.code)) {
+    if (pg::settings::free_tier_on_failure && core::has(verdict.code, core::CodeFlag::rescuable)) {
         return judge_anonymous(query, required, verdict.code, snapshot, now);
     }
     return verdict;
