@@ -109,25 +109,6 @@ std::optional<CompactJws> parse_compact_jws(std::string_view text, std::string* 
     return CompactJws{std::move(*header), text.substr(0, second), std::move(*payload), std::move(*signature)};
 }
 
-bool verify_parsed_jws(const CompactJws& jws, const SigningKey& key, std::string_view key_kid) {
-    if (jws.header.algorithm != key.algorithm()) {
-        return false;
-    }
-    if (!jws.header.kid.empty() && !key_kid.empty() && jws.header.kid != key_kid) {
-        return false;
-    }
-    return key.verify(bytes_of(jws.signing_input), jws.signature);
-}
-
-std::optional<Bytes> verify_compact_jws(std::string_view text, const SigningKey& key,
-                                        std::string_view key_kid) {
-    std::optional<CompactJws> jws = parse_compact_jws(text);
-    if (!jws || !verify_parsed_jws(*jws, key, key_kid)) {
-        return std::nullopt;
-    }
-    return std::move(jws->payload);
-}
-
 SecretBytes sign_compact_jws(std::string_view header_json, std::string_view payload_json,
                              const SigningKey& key) {
     // Every algorithm's signature fits; one allocation, so that nothing of the token is left in a smaller

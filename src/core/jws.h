@@ -5,7 +5,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "core/bytes.h"
 #include "core/secret.h"
@@ -101,15 +100,6 @@ inline constexpr int max_json_depth = 8;
  */
 std::optional<CompactJws> parse_compact_jws(std::string_view text, std::string* why = nullptr);
 
-/** Header's alg is the key's + signature. `key_kid` as in verify_compact_jws. For a JWS that was parsed
- * before. */
-bool verify_parsed_jws(const CompactJws& jws, const SigningKey& key, std::string_view key_kid = {});
-
-/** parse + header's alg is the key's + signature. A kid, when both the header and `key_kid` name one, must
- * agree. Returns the payload. */
-std::optional<Bytes> verify_compact_jws(std::string_view text, const SigningKey& key,
-                                        std::string_view key_kid = {});
-
 /** header_json must already be in the order it shall have on the wire. */
 SecretBytes sign_compact_jws(std::string_view header_json, std::string_view payload_json,
                              const SigningKey& key);
@@ -117,19 +107,5 @@ SecretBytes sign_compact_jws(std::string_view header_json, std::string_view payl
 /** A JWK's public members with kid, alg, use=sig, as JSON text. Throws InvalidArgument for HS256: it has no
  * public half. */
 std::string public_jwk(const SigningKey& key, std::string_view kid);
-
-struct NamedKey {
-    std::string kid;  ///< empty when the JWK has none
-    SigningKey key;
-};
-
-/** One JWK (OKP/Ed25519, EC/P-256, oct; private members used when there). Strict: `alg`, when given, fits the
-   key; `use` is sig or absent; `key_ops`, when given, allows verify or sign and has no duplicates;
-   coordinates have their exact size. */
-std::optional<NamedKey> parse_jwk(std::string_view json, std::string* why = nullptr);
-
-/** A JWK set. Refused whole when keys mix symmetric and public, or two share a kid, or any key of a known
- * type is malformed. */
-std::optional<std::vector<NamedKey>> parse_jwk_set(std::string_view json, std::string* why = nullptr);
 
 }  // namespace apikey::core

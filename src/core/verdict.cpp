@@ -66,15 +66,6 @@ bool has(Code code, CodeFlag flag) {
     return (info(code).flags & static_cast<std::uint8_t>(flag)) != 0;
 }
 
-std::optional<Code> code_from_name(std::string_view name) {
-    const auto found = std::find_if(codes.begin(), codes.end(),
-                                    [name](const CodeInfo& entry) { return entry.name == name; });
-    if (found == codes.end()) {
-        return std::nullopt;
-    }
-    return found->code;
-}
-
 bool is_revocation_reason(std::string_view reason) {
     return std::find(revocation_reasons.begin(), revocation_reasons.end(), reason) !=
            revocation_reasons.end();

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string_view>
 
 namespace apikey::core {
@@ -49,7 +48,6 @@ struct CodeInfo {
 /** The one table of codes. */
 const CodeInfo& info(Code code);
 bool has(Code code, CodeFlag flag);
-std::optional<Code> code_from_name(std::string_view name);
 
 /** RFC 5280 style reasons that revoke() takes; upper case, as given. */
 bool is_revocation_reason(std::string_view reason);
