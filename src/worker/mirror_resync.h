@@ -16,12 +16,6 @@ struct Watermark {
     BucketTimes times{};  ///< the clocks of Redis before the snapshot was taken
 };
 
-/** A transaction of a step failed; why is in the log. */
-class StepFailed : public std::runtime_error {
-  public:
-    StepFailed() : std::runtime_error("a transaction failed, which the server's log says more of") {}
-};
-
 /** How long members stay after the expiry of their tokens: nodes allow for clocks that differ. */
 inline constexpr std::int64_t member_grace_us = 60 * USECS_PER_SEC;
 
