@@ -1,6 +1,7 @@
+#include "core/jwk.h"
+
 #include "core/base64url.h"
 #include "core/error.h"
-#include "core/jws.h"
 #include "core/p256.h"
 
 namespace apikey::core {

@@ -2,8 +2,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/jws.h"
-
 namespace apikey::core {
 namespace {
 

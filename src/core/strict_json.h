@@ -37,6 +37,7 @@ struct JsonMember {
     JsonValue value;
 };
 
+inline constexpr int max_json_depth = 8;
 /** Bounds what comparing each name with the ones before it can cost. */
 inline constexpr std::size_t max_json_members = 64;
 

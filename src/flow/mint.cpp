@@ -3,6 +3,7 @@
 #include "flow/mint.h"
 #include "pg/datum.h"
 #include "pg/settings.h"
+#include "store/database_master_key.h"
 #include "store/master_key.h"
 #include "store/signing_keys.h"
 

@@ -221,7 +221,7 @@ TimestampTz until_of(const std::string& score) {
     constexpr double most = 1e11;  // some thousand years from now
     const double seconds = std::strtod(score.c_str(), nullptr);
     const auto whole = static_cast<std::int64_t>(seconds >= 0 ? std::min(seconds, most) : 0);
-    return pg::timestamp(core::Instant(std::chrono::seconds(whole))) - member_grace_us;
+    return pg::timestamp(core::Instant(std::chrono::seconds(whole))) - core::member_grace_us;
 }
 
 /** Members of one page of ZSCAN that were not sent: removed where they are live here, noted where they are
@@ -290,7 +290,7 @@ void look_for_strangers(redis::Link& link, MirrorWriter& writer,
 }  // namespace
 
 std::int64_t score_of(TimestampTz until) {
-    return pg::unix_seconds(until + member_grace_us);
+    return pg::unix_seconds(until + core::member_grace_us);
 }
 
 bool is_due(const store::Withdrawal& withdrawal, TimestampTz now) {
@@ -298,7 +298,7 @@ bool is_due(const store::Withdrawal& withdrawal, TimestampTz now) {
 }
 
 bool is_over(const store::Withdrawal& withdrawal, TimestampTz now) {
-    return withdrawal.until + member_grace_us <= now;
+    return withdrawal.until + core::member_grace_us <= now;
 }
 
 void note_rival(shm::MirrorPhase phase) {

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "core/error.h"
-#include "core/jws.h"
+#include "core/jwk.h"
 
 using namespace apikey::core;
 

@@ -1,9 +1,10 @@
+#include "core/jwk.h"
+
 #include <gtest/gtest.h>
 
 #include <string>
 
 #include "core/error.h"
-#include "core/jws.h"
 #include "jose.h"
 
 namespace apikey::core {
