@@ -2,8 +2,6 @@
 
 #include <openssl/crypto.h>
 
-#include <algorithm>
-#include <array>
 #include <utility>
 
 #include "core/base64url.h"
@@ -11,12 +9,6 @@
 
 namespace apikey::core {
 namespace {
-
-constexpr std::array<std::pair<Algorithm, std::string_view>, 3> algorithm_names{{
-    {Algorithm::EdDSA, "EdDSA"},  // RFC 8037 section 3.1
-    {Algorithm::ES256, "ES256"},  // RFC 7518 section 3.4
-    {Algorithm::HS256, "HS256"},  // RFC 7518 section 3.2
-}};
 
 std::optional<JoseHeader> parse_header(std::string_view json, std::string& why) {
     const std::optional<JsonObject> object = parse_json_object(json, max_jws_size, why);
@@ -57,31 +49,6 @@ std::optional<JoseHeader> parse_header(std::string_view json, std::string& why) 
 
 }  // namespace
 
-std::string_view algorithm_name(Algorithm algorithm) {
-    for (const auto& [known, name] : algorithm_names) {
-        if (known == algorithm) {
-            return name;
-        }
-    }
-    return {};
-}
-
-std::optional<Algorithm> algorithm_from_name(std::string_view name) {
-    for (const auto& [algorithm, known] : algorithm_names) {
-        if (known == name) {
-            return algorithm;
-        }
-    }
-    return std::nullopt;
-}
-
-bool is_valid_kid(std::string_view kid) {
-    return !kid.empty() && kid.size() <= 64 && std::all_of(kid.begin(), kid.end(), [](char c) {
-        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
-               c == '-';
-    });
-}
-
 std::optional<CompactJws> parse_compact_jws(std::string_view text, std::string* why) {
     std::string unasked;
     std::string& reason = why == nullptr ? unasked : *why;
@@ -107,25 +74,6 @@ std::optional<CompactJws> parse_compact_jws(std::string_view text, std::string* 
         return std::nullopt;
     }
     return CompactJws{std::move(*header), text.substr(0, second), std::move(*payload), std::move(*signature)};
-}
-
-bool verify_parsed_jws(const CompactJws& jws, const SigningKey& key, std::string_view key_kid) {
-    if (jws.header.algorithm != key.algorithm()) {
-        return false;
-    }
-    if (!jws.header.kid.empty() && !key_kid.empty() && jws.header.kid != key_kid) {
-        return false;
-    }
-    return key.verify(bytes_of(jws.signing_input), jws.signature);
-}
-
-std::optional<Bytes> verify_compact_jws(std::string_view text, const SigningKey& key,
-                                        std::string_view key_kid) {
-    std::optional<CompactJws> jws = parse_compact_jws(text);
-    if (!jws || !verify_parsed_jws(*jws, key, key_kid)) {
-        return std::nullopt;
-    }
-    return std::move(jws->payload);
 }
 
 SecretBytes sign_compact_jws(std::string_view header_json, std::string_view payload_json,

@@ -1,79 +1,16 @@
 #pragma once
 
-#include <cstdint>
-#include <memory>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "core/bytes.h"
 #include "core/secret.h"
+#include "core/signing_key.h"
 
-/** JSON Web Signature, compact serialization (RFC 7515) and JSON Web Keys (RFC 7517, RFC 8037), read as
- * strictly as RFC 8725 asks. */
+/** JSON Web Signature, compact serialization (RFC 7515), read as strictly as RFC 8725 asks. */
 namespace apikey::core {
-
-/** What can sign a token. `none` and everything not listed here does not exist. */
-enum class Algorithm : std::uint8_t { EdDSA, ES256, HS256 };
-
-std::string_view algorithm_name(Algorithm algorithm);
-/** Case-sensitive (RFC 7515 section 4.1.1). */
-std::optional<Algorithm> algorithm_from_name(std::string_view name);
-
-/** The same signing input gives the same signature. (ES256 draws a random nonce.) */
-constexpr bool is_deterministic(Algorithm algorithm) {
-    return algorithm != Algorithm::ES256;
-}
-
-/** 1 to 64 characters of [A-Za-z0-9_-]: checked before a kid is looked up anywhere. */
-bool is_valid_kid(std::string_view kid);
-
-/**
- * One key for one algorithm: private, public or symmetric. The algorithm belongs to the key, a header only
- * has to agree (RFC 8725 section 3.1). Movable, not copyable; owns its OpenSSL objects and wipes key
- * material. Not thread-safe.
- */
-class SigningKey {
-  public:
-    /** A fresh key from OpenSSL's generator (HS256: 32 bytes). */
-    static SigningKey generate(Algorithm algorithm);
-
-    /** From private_bytes() of a key: Ed25519 seed (32), P-256 scalar (32), HMAC secret (>= 32).
-     * InvalidArgument when not one. */
-    static SigningKey from_private_bytes(Algorithm algorithm, ByteView bytes);
-
-    /** From public_bytes(): Ed25519 point (32), uncompressed P-256 point (65, checked to be on the curve).
-     * Not for HS256. */
-    static SigningKey from_public_bytes(Algorithm algorithm, ByteView bytes);
-
-    SigningKey(SigningKey&&) noexcept;
-    SigningKey& operator=(SigningKey&&) noexcept;
-    ~SigningKey();
-
-    Algorithm algorithm() const noexcept;
-    /** Signs or verifies only. */
-    bool can_sign() const noexcept;
-
-    SecretBytes private_bytes() const;
-    /** Empty for HS256, which has no public half. */
-    Bytes public_bytes() const;
-
-    /** RFC 7638 thumbprint of the public JWK, base64url (43 characters). For HS256 a random name of the same
-     * shape. */
-    std::string make_kid() const;
-
-    /** The raw signature: Ed25519 64 bytes, ES256 r||s 64 bytes, HS256 32 bytes. */
-    Bytes sign(ByteView input) const;
-
-    /** False for whatever does not verify, including wrong sizes. */
-    bool verify(ByteView input, ByteView signature) const;
-
-  private:
-    struct State;
-    explicit SigningKey(std::unique_ptr<State> state);
-    std::unique_ptr<State> state_;
-};
 
 /** What a protected header may say here. Anything that would change how the token is read (crit, jwk, jku,
  * x5*, b64, zip, cty …) is refused. */
@@ -92,7 +29,6 @@ struct CompactJws {
 };
 
 inline constexpr std::size_t max_jws_size = 8192;
-inline constexpr int max_json_depth = 8;
 
 /**
  * Strict parse of at most max_jws_size characters: exactly three base64url parts, header a JSON object of
@@ -101,35 +37,8 @@ inline constexpr int max_json_depth = 8;
  */
 std::optional<CompactJws> parse_compact_jws(std::string_view text, std::string* why = nullptr);
 
-/** Header's alg is the key's + signature. `key_kid` as in verify_compact_jws. For a JWS that was parsed
- * before. */
-bool verify_parsed_jws(const CompactJws& jws, const SigningKey& key, std::string_view key_kid = {});
-
-/** parse + header's alg is the key's + signature. A kid, when both the header and `key_kid` name one, must
- * agree. Returns the payload. */
-std::optional<Bytes> verify_compact_jws(std::string_view text, const SigningKey& key,
-                                        std::string_view key_kid = {});
-
 /** header_json must already be in the order it shall have on the wire. */
 SecretBytes sign_compact_jws(std::string_view header_json, std::string_view payload_json,
                              const SigningKey& key);
-
-/** A JWK's public members with kid, alg, use=sig, as JSON text. Throws InvalidArgument for HS256: it has no
- * public half. */
-std::string public_jwk(const SigningKey& key, std::string_view kid);
-
-struct NamedKey {
-    std::string kid;  ///< empty when the JWK has none
-    SigningKey key;
-};
-
-/** One JWK (OKP/Ed25519, EC/P-256, oct; private members used when there). Strict: `alg`, when given, fits the
-   key; `use` is sig or absent; `key_ops`, when given, allows verify or sign and has no duplicates;
-   coordinates have their exact size. */
-std::optional<NamedKey> parse_jwk(std::string_view json, std::string* why = nullptr);
-
-/** A JWK set. Refused whole when keys mix symmetric and public, or two share a kid, or any key of a known
- * type is malformed. */
-std::optional<std::vector<NamedKey>> parse_jwk_set(std::string_view json, std::string* why = nullptr);
 
 }  // namespace apikey::core

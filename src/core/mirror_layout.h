@@ -34,6 +34,9 @@ MirrorNames mirror_names(std::string_view name_space);
  * of its token has become untrue. */
 std::string mirror_member(const Uuid& key_id, std::optional<std::int32_t> generation, bool changed);
 
+/** How long members stay after the expiry of their tokens: nodes allow for clocks that differ. */
+inline constexpr std::int64_t member_grace_us = 60'000'000;
+
 /** Is this what mirror_member() may have made? */
 bool is_mirror_member(std::string_view text);
 

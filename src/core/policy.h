@@ -1,19 +1,17 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <string_view>
 
+#include "core/instant.h"
 #include "core/network.h"
 #include "core/verdict.h"
 
 /** The order of checks after a token has proven itself, written once. Pure: the caller reads rows and clock.
  */
 namespace apikey::core {
-
-using Instant = std::chrono::sys_time<std::chrono::microseconds>;
 
 enum class KeyState : std::uint8_t { active, disabled, revoked };
 

@@ -158,12 +158,4 @@ void ProofTable::update_row_hint(const Fingerprint& token, std::uint64_t row_hin
     }
 }
 
-std::size_t ProofTable::used() const {
-    std::size_t count = 0;
-    for (ProofSlot& slot : slots_) {
-        count += load(slot.version) != 0 ? 1 : 0;
-    }
-    return count;
-}
-
 }  // namespace apikey::core

@@ -79,8 +79,6 @@ class ProofTable {
     void update_row_hint(const Fingerprint& token, std::uint64_t row_hint) const;
 
     std::size_t size() const { return slots_.size(); }
-    /** How many slots hold an entry. Looks at all of them. */
-    std::size_t used() const;
 
   private:
     /** The token's own set, and the one it goes to where that is full. */

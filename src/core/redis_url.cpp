@@ -225,24 +225,6 @@ std::string to_text(const RedisEndpoint& endpoint) {
     return (brackets ? "[" + endpoint.host + "]" : endpoint.host) + ":" + std::to_string(endpoint.port);
 }
 
-std::string to_text(const RedisUrl& url) {
-    const auto* scheme = std::find_if(schemes.begin(), schemes.end(), [&url](const Scheme& known) {
-        return known.kind == url.kind && known.tls == url.tls;
-    });
-    std::string text = std::string(scheme->name) + "://";
-    for (const RedisEndpoint& endpoint : url.endpoints) {
-        text += (&endpoint == url.endpoints.data() ? "" : ",") + to_text(endpoint);
-    }
-    text += url.path;
-    if (!url.master_name.empty()) {
-        text += "/" + url.master_name;
-    }
-    if (url.database != 0) {
-        text += (url.path.empty() ? "/" : "?db=") + std::to_string(url.database);
-    }
-    return text;
-}
-
 std::optional<RedisEndpoint> make_redis_endpoint(std::string_view host, std::string_view port) {
     const int number = parse_number(port, 65535);
     if (number <= 0 || !consists_of(host, ":.%-_", max_host)) {

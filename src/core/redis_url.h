@@ -44,9 +44,6 @@ struct RedisUrl {
  * does not want to find it in a log. */
 RedisUrl parse_redis_url(std::string_view text);
 
-/** The same as a URL again, in one way of several, and without the user: fit for logs and status. */
-std::string to_text(const RedisUrl& url);
-
 /** host, host:port or [address]:port. Throws InvalidArgument. */
 RedisEndpoint parse_redis_endpoint(std::string_view text, std::uint16_t port_otherwise);
 

@@ -1,16 +1,25 @@
+#include "core/signing_key.h"
+
 #include <openssl/obj_mac.h>
 #include <openssl/rand.h>
 
+#include <algorithm>
 #include <array>
+#include <utility>
 
 #include "core/base64url.h"
 #include "core/crypto.h"
-#include "core/jws.h"
 #include "core/openssl_handles.h"
 #include "core/p256.h"
 
 namespace apikey::core {
 namespace {
+
+constexpr std::array<std::pair<Algorithm, std::string_view>, 3> algorithm_names{{
+    {Algorithm::EdDSA, "EdDSA"},  // RFC 8037 section 3.1
+    {Algorithm::ES256, "ES256"},  // RFC 7518 section 3.4
+    {Algorithm::HS256, "HS256"},  // RFC 7518 section 3.2
+}};
 
 constexpr std::size_t ed25519_size = 32;
 constexpr std::size_t ed25519_signature_size = 64;
@@ -29,6 +38,31 @@ std::string random_name() {
 }
 
 }  // namespace
+
+std::string_view algorithm_name(Algorithm algorithm) {
+    for (const auto& [known, name] : algorithm_names) {
+        if (known == algorithm) {
+            return name;
+        }
+    }
+    return {};
+}
+
+std::optional<Algorithm> algorithm_from_name(std::string_view name) {
+    for (const auto& [algorithm, known] : algorithm_names) {
+        if (known == name) {
+            return algorithm;
+        }
+    }
+    return std::nullopt;
+}
+
+bool is_valid_kid(std::string_view kid) {
+    return !kid.empty() && kid.size() <= 64 && std::all_of(kid.begin(), kid.end(), [](char c) {
+        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
+               c == '-';
+    });
+}
 
 struct SigningKey::State {
     Algorithm algorithm;

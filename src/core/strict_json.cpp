@@ -1,10 +1,6 @@
 #include "core/strict_json.h"
 
-#include <openssl/crypto.h>
-
 #include <nlohmann/json.hpp>
-
-#include "core/jws.h"
 
 namespace apikey::core {
 namespace {
@@ -101,18 +97,6 @@ class TreeBuilder {
     std::vector<JsonValue*> open_;
 };
 
-void wipe_value(JsonValue& value) {
-    if (auto* text = std::get_if<std::string>(&value.value)) {
-        OPENSSL_cleanse(text->data(), text->size());
-    } else if (auto* items = std::get_if<JsonArray>(&value.value)) {
-        for (JsonValue& item : *items) {
-            wipe_value(item);
-        }
-    } else if (auto* members = std::get_if<JsonObject>(&value.value)) {
-        wipe(*members);
-    }
-}
-
 }  // namespace
 
 std::optional<JsonObject> parse_json_object(std::string_view text, std::size_t max_size, std::string& why) {
@@ -129,7 +113,6 @@ std::optional<JsonObject> parse_json_object(std::string_view text, std::size_t m
     TreeBuilder builder(why);
     if (!nlohmann::json::sax_parse(text.begin(), text.end(), &builder, nlohmann::json::input_format_t::json,
                                    /* strict */ true, /* ignore_comments */ false)) {
-        wipe_value(builder.root());
         return std::nullopt;
     }
     auto* object = std::get_if<JsonObject>(&builder.root().value);
@@ -166,12 +149,6 @@ void append_json_string(std::string& json, std::string_view text) {
         }
     }
     json += '"';
-}
-
-void wipe(JsonObject& object) {
-    for (JsonMember& member : object) {
-        wipe_value(member.value);
-    }
 }
 
 }  // namespace apikey::core

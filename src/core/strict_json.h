@@ -9,7 +9,7 @@
 
 /**
  * JSON read so that no two readers can disagree on what it says (RFC 8725 section 2.4 and RFC 7515 section 4
- * ask for the duplicates). Internal: the rest of core sees headers, claims and keys.
+ * ask for the duplicates). Internal: the rest of core sees headers and claims.
  */
 namespace apikey::core {
 
@@ -30,8 +30,6 @@ struct JsonValue {
     /** The value when it has that type, else nullptr. */
     const std::string* string() const { return std::get_if<std::string>(&value); }
     const std::uint64_t* unsigned_integer() const { return std::get_if<std::uint64_t>(&value); }
-    const JsonArray* array() const { return std::get_if<JsonArray>(&value); }
-    const JsonObject* object() const { return std::get_if<JsonObject>(&value); }
 };
 
 struct JsonMember {
@@ -39,6 +37,7 @@ struct JsonMember {
     JsonValue value;
 };
 
+inline constexpr int max_json_depth = 8;
 /** Bounds what comparing each name with the ones before it can cost. */
 inline constexpr std::size_t max_json_members = 64;
 
@@ -55,9 +54,5 @@ const JsonValue* find_member(const JsonObject& object, std::string_view name);
 
 /** Appends the text in quotes and escaped. It has to be UTF-8 already. */
 void append_json_string(std::string& json, std::string_view text);
-
-/** Overwrites every string in the object. For objects that hold keys; what the JSON library buffered is out
- * of reach. */
-void wipe(JsonObject& object);
 
 }  // namespace apikey::core

@@ -1,12 +1,13 @@
 #pragma once
 
 #include <array>
-#include <chrono>
 #include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "core/instant.h"
 
 namespace apikey::core {
 
@@ -26,6 +27,6 @@ std::optional<Uuid> uuid_from_string(std::string_view text);
  * Version 7: 48 bits of Unix time in milliseconds, 12 bits of its fraction (RFC 9562 section 6.2, method 3)
  * so that ids made in one millisecond still sort, 62 bits from `random`, which must be strong.
  */
-Uuid uuid_v7(std::chrono::sys_time<std::chrono::microseconds> now, const std::array<std::uint8_t, 8>& random);
+Uuid uuid_v7(Instant now, const std::array<std::uint8_t, 8>& random);
 
 }  // namespace apikey::core

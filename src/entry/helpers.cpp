@@ -1,4 +1,4 @@
-#include "core/jws.h"
+#include "core/jwk.h"
 #include "core/label.h"
 #include "core/permission.h"
 #include "core/role_name.h"
@@ -8,9 +8,7 @@
 #include "pg/datum.h"
 #include "pg/json_changes.h"
 #include "pg/owner_scope.h"
-#include "pg/settings.h"
 #include "store/keys.h"
-#include "store/master_key.h"
 #include "store/roles.h"
 #include "store/snapshot.h"
 
@@ -88,37 +86,4 @@ PG_ENTRY(apikey_changed_members) {
 PG_ENTRY(apikey_force_sync_commit) {
     pg::call([] { ForceSyncCommit(); });
     PG_RETURN_VOID();
-}
-
-PG_ENTRY(apikey_master_key_state) {
-    std::array<Datum, 2> values{};
-    std::array<bool, 2> nulls{};
-    if (!pg::settings::preloaded()) {
-        values = {pg::text_datum("unknown"), pg::text_datum("apikey is not in shared_preload_libraries")};
-        return pg::make_composite(fcinfo, values, nulls, std::array{Oid(TEXTOID), Oid(TEXTOID)});
-    }
-    const auto& master = store::load_master_key();
-    nulls[1] = master.problem.empty();
-    switch (master.state) {
-        case store::MasterKeyState::ok: {
-            const pg::OwnerScope as_owner(store::tables_owner());
-            const bool matches = store::is_database_master_key(*master.keys);
-            values[0] = pg::text_datum(matches ? "ok" : "mismatch");
-            if (!matches) {
-                values[1] = pg::text_datum(store::describe_master_key_mismatch());
-                nulls[1] = false;
-            }
-            break;
-        }
-        case store::MasterKeyState::missing:
-            values[0] = pg::text_datum("missing");
-            break;
-        case store::MasterKeyState::refused:
-            values[0] = pg::text_datum("refused");
-            break;
-    }
-    if (!master.problem.empty()) {
-        values[1] = pg::text_datum(master.problem);
-    }
-    return pg::make_composite(fcinfo, values, nulls, std::array{Oid(TEXTOID), Oid(TEXTOID)});
 }

@@ -46,10 +46,6 @@ bool is_own_transaction(std::uint64_t xid) {
     return xid == U64FromFullTransactionId(GetTopFullTransactionIdIfAny());
 }
 
-std::string text_of(std::span<const char> text) {
-    return {text.data(), strnlen(text.data(), text.size())};
-}
-
 }  // namespace
 }  // namespace apikey::entry
 
@@ -92,53 +88,4 @@ PG_ENTRY(apikey_mirror_takeover) {
     entry::require_mirror("apikey.mirror_takeover()");
     shm::request_takeover();
     PG_RETURN_VOID();
-}
-
-PG_ENTRY(apikey_mirror_state) {
-    core::JsonWriter detail;
-    std::string_view state = "off";
-    const bool standby = pg::call([] { return RecoveryInProgress(); });
-    const auto mirror = standby ? std::nullopt : shm::mirror_state();
-    if (!pg::settings::preloaded()) {
-        detail.add("reason", "apikey is not in shared_preload_libraries");
-    } else if (standby) {
-        state = "standby";
-    } else if (*pg::settings::redis_url == '\0') {
-        detail.add("reason", "apikey.redis_url is not set");
-    } else if (mirror) {
-        const auto worker = shm::worker_state(*shm::my_database(), shm::WorkerKind::mirror);
-        const TimestampTz now = GetCurrentTimestamp();
-        state = shm::name_of(shm::phase_at(*mirror, worker, now));
-        detail.add("namespace", shm::mirror_namespace());
-        if (const auto problem = entry::text_of(mirror->problem); !problem.empty()) {
-            detail.add("problem", problem);
-        }
-        if (const auto server = entry::text_of(mirror->server); !server.empty()) {
-            detail.add("server", server);
-        }
-        if (mirror->since != 0) {
-            detail.add("since", pg::iso_timestamp(mirror->since));
-        }
-        if (mirror->watermark_at != 0) {
-            detail.add("watermark_at", pg::iso_timestamp(mirror->watermark_at))
-                .add("watermark_age_ms", (now - mirror->watermark_at) / 1000);
-        }
-        detail.add("members", static_cast<std::int64_t>(mirror->members))
-            .add("connects", static_cast<std::int64_t>(mirror->connects))
-            .add("connection_failures", static_cast<std::int64_t>(mirror->connection_failures));
-        if (mirror->restorations != 0) {
-            detail.add("restorations", static_cast<std::int64_t>(mirror->restorations));
-        }
-        for (std::size_t i = 0; i < mirror->resyncs.size(); i++) {
-            if (mirror->resyncs[i] != 0) {
-                const std::string name =
-                    "resyncs_" + std::string(shm::name_of(static_cast<shm::ResyncCause>(i)));
-                detail.add(name, static_cast<std::int64_t>(mirror->resyncs[i]));
-            }
-        }
-    }
-    std::array<Datum, 2> values = {pg::text_datum(state),
-                                   pg::jsonb_datum(detail.empty() ? "{}" : detail.text())};
-    std::array<bool, 2> nulls{};
-    return pg::make_composite(fcinfo, values, nulls, std::array{Oid(TEXTOID), Oid(JSONBOID)});
 }

@@ -34,11 +34,12 @@ void prepare_to_record() {
     shm::my_counters();
 }
 
-void record_denial(shm::Operation operation, core::Code code, const Claim& claim) {
+void record_denial(shm::Operation operation, core::Code code, const Claim& claim,
+                   const std::optional<core::Network>& client) {
     if (operation == shm::Operation::refresh) {
         shm::count(shm::my_counters().refreshes_refused[static_cast<std::size_t>(code)]);
     }
-    shm::record_denial(operation, code, claim.key_id, claim.generation, std::nullopt);
+    shm::record_denial(operation, code, claim.key_id, claim.generation, client);
 }
 
 }  // namespace apikey::flow

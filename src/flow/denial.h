@@ -19,8 +19,10 @@ store::Refusal denial(const Proof& proof);
  * credential. */
 pg::Failure unknown_key(std::string_view id);
 
-/** Counts the denial and puts it into the event ring. Raises nothing. */
-void record_denial(shm::Operation operation, core::Code code, const Claim& claim);
+/** Counts the denial and puts it into the event ring. Raises nothing. `client`: where the caller has said who
+ * that is. */
+void record_denial(shm::Operation operation, core::Code code, const Claim& claim,
+                   const std::optional<core::Network>& client);
 
 /** Before anything is refused: what record_denial() may have to wait or to warn for. */
 void prepare_to_record();
@@ -36,7 +38,7 @@ auto recording_denials(shm::Operation operation, Body&& body) {
     try {
         return body(claim);
     } catch (const store::Refusal& refusal) {
-        record_denial(operation, refusal.code(), claim);
+        record_denial(operation, refusal.code(), claim, std::nullopt);
         throw;
     }
 }

@@ -35,18 +35,13 @@ std::optional<Issued> repeat(const IssueRequest& request, const core::Digest256&
             "Repeat a request with the same arguments, or give a new one a new idempotency_key.");
     }
     const auto role = store::find_role(snapshot, key->role);
-    Issued issued{key->key_id,
-                  std::nullopt,
-                  key->generation,
-                  std::string(key->owner),
-                  std::string(key->role),
-                  key->issued_at,
-                  refresh_after(key->issued_at, key->expires_at, role ? role->refresh_window : nullptr),
-                  key->expires_at};
+    const TimestampTz refreshable_from =
+        refresh_after(key->issued_at, key->expires_at, role ? role->refresh_window : nullptr);
+    std::optional<core::SecretBytes> token;
     if (key->state != core::KeyState::revoked && key->generation == 1) {
-        issued.token = mint_again(*key, snapshot, store::require_master_key());
+        token = mint_again(*key, snapshot, store::require_master_key());
     }
-    return issued;
+    return make_issued(facts_of(*key), refreshable_from, std::move(token));
 }
 
 }  // namespace
@@ -100,9 +95,10 @@ Issued issue(const IssueRequest& request) {
     static_assert(sizeof(random) == sizeof(random.of_key_id) + sizeof(random.salt));
     pg::random_bytes({reinterpret_cast<std::uint8_t*>(&random), sizeof(random)});
     key.key_id = core::uuid_v7(pg::now(), random.of_key_id);
-    Minted minted = mint({key.key_id, 1, key.owner, key.role, key.format, key.environment, key.permissions,
-                          key.issued_at, key.expires_at},
-                         keys, random.salt);
+    const TokenFacts facts = {
+        key.key_id,    1, key.owner, key.role, key.format, key.environment, key.permissions, key.issued_at,
+        key.expires_at};
+    Minted minted = mint(facts, keys, random.salt);
     key.kid = minted.kid;
     key.hash = minted.hash;
     key.tag = minted.tag;
@@ -118,14 +114,7 @@ Issued issue(const IssueRequest& request) {
     }
     pg::call([] { CommandCounterIncrement(); });
     shm::count_at_commit(shm::Committed::issue);
-    return {key.key_id,
-            std::move(minted.token),
-            1,
-            std::string(key.owner),
-            std::string(key.role),
-            key.issued_at,
-            refreshable_from,
-            key.expires_at};
+    return make_issued(facts, refreshable_from, std::move(minted.token));
 }
 
 }  // namespace apikey::flow

@@ -1,8 +1,6 @@
 #pragma once
 
-#include "core/secret.h"
-#include "pg/guard.h"
-#include "core/uuid.h"
+#include "flow/issued.h"
 
 namespace apikey::flow {
 
@@ -18,19 +16,6 @@ struct IssueRequest {
     std::optional<Datum> allowed_cidrs;  ///< cidr[]
     Datum metadata;                      ///< jsonb
     std::optional<std::string_view> idempotency_key;
-};
-
-/** What issue() and refresh() hand out. The only place, with the caller's own result, where a plaintext token
- * lives. */
-struct Issued {
-    core::Uuid key_id;
-    std::optional<core::SecretBytes> token;  ///< absent where an idempotent repeat cannot give it again
-    std::int32_t generation;
-    std::string owner;
-    std::string role;
-    TimestampTz issued_at;
-    TimestampTz refresh_after;
-    TimestampTz expires_at;
 };
 
 /**

@@ -15,19 +15,6 @@ namespace {
 
 using core::Code;
 
-constexpr std::array key_codes = {Code::valid,        Code::malformed,
-                                  Code::not_found,    Code::signature_invalid,
-                                  Code::revoked,      Code::disabled,
-                                  Code::expired,      Code::superseded,
-                                  Code::forbidden,    Code::insufficient_permissions,
-                                  Code::rate_limited, Code::unavailable};
-constexpr std::array anonymous_codes = {Code::valid, Code::missing, Code::insufficient_permissions,
-                                        Code::rate_limited};
-constexpr std::array refresh_codes = {
-    Code::missing,   Code::malformed,   Code::not_found,         Code::signature_invalid,
-    Code::revoked,   Code::disabled,    Code::expired,           Code::superseded,
-    Code::forbidden, Code::unavailable, Code::refresh_too_early, Code::already_refreshed};
-
 class Samples {
   public:
     void add(std::string_view name, double value, core::JsonWriter labels = {}) {
@@ -38,11 +25,11 @@ class Samples {
     }
 
     /** One for each code that can occur, and for any other that has. */
-    void add_by_code(std::string_view name, const shm::Counters::ByCode& counts,
-                     std::span<const Code> can_occur, std::string_view traffic = {}) {
+    void add_by_code(std::string_view name, const shm::Counters::ByCode& counts, core::CodeFlag can_occur,
+                     std::string_view traffic = {}) {
         for (std::size_t i = 0; i < counts.size(); i++) {
             const auto code = static_cast<Code>(i);
-            if (counts[i] != 0 || std::find(can_occur.begin(), can_occur.end(), code) != can_occur.end()) {
+            if (counts[i] != 0 || core::has(code, can_occur)) {
                 core::JsonWriter labels;
                 labels.add("code", core::info(code).name);
                 if (!traffic.empty()) {
@@ -93,10 +80,12 @@ void add_latency(const shm::Counters& counters, Samples& samples) {
 void add_counters(const shm::Counters& counters, Samples& samples) {
     samples.add("apikey_keys_issued_total", counters.issued);
     samples.add("apikey_refreshes_total", counters.refreshed);
-    samples.add_by_code("apikey_refreshes_refused_total", counters.refreshes_refused, refresh_codes);
-    samples.add_by_code("apikey_validations_total", counters.key_validations, key_codes, "key");
-    samples.add_by_code("apikey_validations_total", counters.anonymous_validations, anonymous_codes,
-                        "anonymous");
+    samples.add_by_code("apikey_refreshes_refused_total", counters.refreshes_refused,
+                        core::CodeFlag::for_refresh);
+    samples.add_by_code("apikey_validations_total", counters.key_validations, core::CodeFlag::for_keys,
+                        "key");
+    samples.add_by_code("apikey_validations_total", counters.anonymous_validations,
+                        core::CodeFlag::for_anonymous, "anonymous");
     add_latency(counters, samples);
     samples.add("apikey_proof_cache_hits_total", counters.cache_hits);
     samples.add("apikey_proof_cache_misses_total", counters.cache_misses);

@@ -3,6 +3,7 @@
 #include "flow/mint.h"
 #include "pg/datum.h"
 #include "pg/settings.h"
+#include "store/database_master_key.h"
 #include "store/master_key.h"
 #include "store/signing_keys.h"
 
@@ -46,6 +47,11 @@ core::Claims claims_of(const TokenFacts& facts, const core::MasterKeys& keys, co
 
 }  // namespace
 
+TokenFacts facts_of(const store::KeyRow& key) {
+    return {key.key_id,      key.generation,  key.owner,     key.role,      key.format,
+            key.environment, key.permissions, key.issued_at, key.expires_at};
+}
+
 Minted mint(const TokenFacts& facts, const core::MasterKeys& keys, const Salt& salt) {
     Minted minted;
     minted.hash.salt = salt;
@@ -78,10 +84,8 @@ std::optional<core::SecretBytes> mint_again(const store::KeyRow& key, store::Row
         signing_key->state == store::SigningKeyState::retired) {
         return std::nullopt;
     }
-    const TokenFacts facts = {key.key_id,      key.generation,  key.owner,     key.role,      key.format,
-                              key.environment, key.permissions, key.issued_at, key.expires_at};
-    auto token =
-        core::make_jwt(claims_of(facts, keys, key.hashed.salt), store::unseal(*signing_key, keys), key.kid);
+    auto token = core::make_jwt(claims_of(facts_of(key), keys, key.hashed.salt),
+                                store::unseal(*signing_key, keys), key.kid);
     const auto hash =
         core::hash_token(keys, core::text_of(token), key.hashed.salt,
                          static_cast<std::uint32_t>(key.hashed.iterations), pg::throw_if_interrupted);

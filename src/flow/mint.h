@@ -19,6 +19,9 @@ struct TokenFacts {
     TimestampTz expires_at;
 };
 
+/** Of the generation that is in force. */
+TokenFacts facts_of(const store::KeyRow& key);
+
 struct Minted {
     core::SecretBytes token;
     std::string kid;  ///< empty for opaque

@@ -54,14 +54,8 @@ Issued successor(const store::KeyRow& key, const store::RoleRow& role, store::Ro
         throw denial(Code::already_refreshed, key.key_id, detail,
                      "The token of the generation in force was handed out once and cannot be made again.");
     }
-    return {key.key_id,
-            std::move(token),
-            key.generation,
-            std::string(key.owner),
-            std::string(key.role),
-            key.issued_at,
-            refresh_after(key.issued_at, key.expires_at, role.refresh_window),
-            key.expires_at};
+    return make_issued(facts_of(key), refresh_after(key.issued_at, key.expires_at, role.refresh_window),
+                       std::move(token));
 }
 
 void refuse_too_early(const store::KeyHead& key, const store::RoleRow& role) {
@@ -95,9 +89,11 @@ Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, con
     next.previous_valid_until = now + pg::settings::refresh_grace * USECS_PER_SEC;
     Salt salt;
     pg::random_bytes(salt);
-    Minted minted = mint({key.key_id, key.generation + 1, key.owner, key.role, key.format, key.environment,
-                          key.permissions, next.issued_at, next.expires_at},
-                         keys, salt);
+    TokenFacts facts = facts_of(key);
+    facts.generation++;
+    facts.issued_at = next.issued_at;
+    facts.expires_at = next.expires_at;
+    Minted minted = mint(facts, keys, salt);
     next.kid = minted.kid;
     next.hash = minted.hash;
     next.tag = minted.tag;
@@ -106,14 +102,7 @@ Issued next_generation(const store::KeyRow& key, const store::RoleRow& role, con
     store::advance_generation(key.key_id, key.generation, next);
     pg::call([] { CommandCounterIncrement(); });
     shm::count_at_commit(shm::Committed::refresh);
-    return {key.key_id,
-            std::move(minted.token),
-            key.generation + 1,
-            std::string(key.owner),
-            std::string(key.role),
-            next.issued_at,
-            reopens,
-            next.expires_at};
+    return make_issued(facts, reopens, std::move(minted.token));
 }
 
 Issued next_token(std::optional<std::string_view> token, Claim& claim) {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "flow/issue.h"
+#include "flow/issued.h"
 
 namespace apikey::flow {
 

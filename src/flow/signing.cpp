@@ -1,6 +1,7 @@
 #include "flow/signing.h"
 #include "pg/owner_scope.h"
 #include "store/keys.h"
+#include "store/database_master_key.h"
 #include "store/master_key.h"
 #include "store/revocation_lock.h"
 #include "store/signing_keys.h"

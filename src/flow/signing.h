@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/jws.h"
+#include "core/signing_key.h"
 
 namespace apikey::flow {
 

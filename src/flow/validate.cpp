@@ -1,5 +1,6 @@
 #include "core/permission.h"
 #include "core/permission_expression.h"
+#include "flow/denial.h"
 #include "flow/lifetime.h"
 #include "flow/validate.h"
 #include "pg/clock.h"
@@ -231,7 +232,7 @@ Verdict judge(const Query& query, const PresentedToken& token, const Requirement
         if (!proof.why.empty()) {
             verdict.detail.add("reason", proof.why);
         }
-        shm::record_denial(query.operation, proof.code, proof.claimed_key_id, proof.generation, query.client);
+        verdict.claim = claim_of(proof);
         return verdict;
     }
     const store::KeyHead& key = *proof.key;
@@ -253,7 +254,7 @@ Verdict judge(const Query& query, const PresentedToken& token, const Requirement
         if (verdict.code != Code::rate_limited && !proof.by_signature_alone) {
             shm::count_denial(key.key_id, verdict.code, now);
         }
-        shm::record_denial(query.operation, verdict.code, key.key_id, proof.generation, query.client);
+        verdict.claim = claim_of(proof);
     }
     verdict.generation = proof.generation;
     verdict.by_signature_alone = proof.by_signature_alone;
@@ -285,9 +286,6 @@ Verdict judge_anonymous(const Query& query, const Requirement& required, Code or
         shm::require_area("the free tier");
         spend(anonymous_subject(query, now), limit_of(role, nullptr), query, now, verdict);
     }
-    if (!verdict.valid()) {
-        shm::record_denial(query.operation, verdict.code, std::nullopt, 0, query.client);
-    }
     verdict.permissions = grants.effective();
     if (original != Code::missing) {
         verdict.detail.add("degraded_from", core::info(original).name);
@@ -295,19 +293,11 @@ Verdict judge_anonymous(const Query& query, const Requirement& required, Code or
     return verdict;
 }
 
-/** What the free tier answers for, where apikey.free_tier_on_failure is on. A key that was revoked or
- * disabled, or that is not allowed here, is refused: somebody meant to keep it out. */
-bool is_rescued(Code code) {
-    switch (code) {
-        case Code::malformed:
-        case Code::not_found:
-        case Code::signature_invalid:
-        case Code::expired:
-        case Code::superseded:
-            return pg::settings::free_tier_on_failure;
-        default:
-            return false;
+Verdict recorded(const Query& query, Verdict verdict) {
+    if (!verdict.valid()) {
+        record_denial(query.operation, verdict.code, verdict.claim, query.client);
     }
+    return verdict;
 }
 
 Verdict answer(const Query& query, const Requirement& required, Extent extent, TimestampTz now) {
@@ -315,8 +305,7 @@ Verdict answer(const Query& query, const Requirement& required, Extent extent, T
         Verdict verdict;
         verdict.anonymous = true;
         verdict.code = Code::missing;
-        shm::record_denial(query.operation, verdict.code, std::nullopt, 0, query.client);
-        return verdict;
+        return recorded(query, std::move(verdict));
     }
     std::optional<PresentedToken> token;
     if (query.token) {
@@ -324,11 +313,11 @@ Verdict answer(const Query& query, const Requirement& required, Extent extent, T
     }
     store::LatestSnapshot snapshot(store::LatestSnapshot::Use::brief);
     if (!token) {
-        return judge_anonymous(query, required, Code::missing, snapshot, now);
+        return recorded(query, judge_anonymous(query, required, Code::missing, snapshot, now));
     }
-    Verdict verdict = judge(query, *token, required, extent, snapshot, now);
-    if (is_rescued(verdict.code)) {
-        return judge_anonymous(query, required, verdict.code, snapshot, now);
+    Verdict verdict = recorded(query, judge(query, *token, required, extent, snapshot, now));
+    if (pg::settings::free_tier_on_failure && core::has(verdict.code, core::CodeFlag::rescuable)) {
+        return recorded(query, judge_anonymous(query, required, verdict.code, snapshot, now));
     }
     return verdict;
 }

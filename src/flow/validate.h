@@ -33,6 +33,7 @@ struct Verdict {
     std::optional<core::RateLimit> limit;
     core::RateDecision rate;
     core::JsonWriter detail;
+    Claim claim;  ///< of a denial, for the audit trail
 
     bool valid() const noexcept { return code == core::Code::valid; }
 };

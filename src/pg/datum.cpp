@@ -1,3 +1,4 @@
+#include "pg/clock.h"
 #include "pg/datum.h"
 #include "pg/failure.h"
 #include "pg/library_version.h"
@@ -156,22 +157,17 @@ core::Network network_from_datum(Datum inet_value) {
     return call([&] { return to_network(DatumGetInetPP(inet_value)); });
 }
 
-namespace {
-constexpr std::int64_t epoch_shift =
-    (static_cast<std::int64_t>(POSTGRES_EPOCH_JDATE) - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-}
-
 core::Instant instant(TimestampTz timestamp) {
     // Saturates: infinity, and PostgreSQL's last 30 years, lie beyond what can be counted from 1970.
     std::int64_t microseconds = 0;
-    if (__builtin_add_overflow(timestamp, epoch_shift, &microseconds)) {
+    if (__builtin_add_overflow(timestamp, unix_epoch_us, &microseconds)) {
         return core::Instant::max();
     }
     return core::Instant(std::chrono::microseconds(microseconds));
 }
 
 TimestampTz timestamp(core::Instant instant) {
-    return instant.time_since_epoch().count() - epoch_shift;
+    return instant.time_since_epoch().count() - unix_epoch_us;
 }
 
 core::Instant now() {

@@ -2,7 +2,7 @@
 
 #include "core/bytes.h"
 #include "core/network.h"
-#include "core/policy.h"
+#include "core/instant.h"
 #include "core/uuid.h"
 #include "pg/guard.h"
 

@@ -30,8 +30,7 @@ core::RedisEndpoint master_of(const Reply& range, const core::RedisEndpoint& ask
     return master;
 }
 
-}  // namespace
-
+/** What CLUSTER SLOTS says to `asked`, which may leave out its own host. */
 ClusterMap parse_cluster_slots(const Reply& reply, const core::RedisEndpoint& asked) {
     if (!reply.is_array()) {
         fail_to_understand(asked);
@@ -57,6 +56,8 @@ ClusterMap parse_cluster_slots(const Reply& reply, const core::RedisEndpoint& as
     }
     return map;
 }
+
+}  // namespace
 
 ClusterMap read_cluster_map(Transport& transport) {
     const auto& seeds = transport.options().url.endpoints;

@@ -20,8 +20,4 @@ struct ClusterMap {
 /** Asks one node after the other; one that answers will do. Throws LinkError. */
 ClusterMap read_cluster_map(Transport& transport);
 
-/** What CLUSTER SLOTS says to `asked`, which may leave out its own host. Throws LinkError when that makes no
- * sense. */
-ClusterMap parse_cluster_slots(const Reply& reply, const core::RedisEndpoint& asked);
-
 }  // namespace apikey::redis

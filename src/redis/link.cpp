@@ -345,10 +345,6 @@ bool Link::connected() const noexcept {
     return implementation_->connected();
 }
 
-void Link::close() noexcept {
-    implementation_->close();
-}
-
 std::vector<Reply> Link::exchange(const Pipeline& pipeline) {
     return or_close(*implementation_, [&] { return implementation_->exchange(pipeline); });
 }

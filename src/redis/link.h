@@ -65,8 +65,6 @@ class Link {
      * after an error: what was found out about addresses is remembered. */
     void connect();
     bool connected() const noexcept;
-    /** Sends nothing, waits for nothing. */
-    void close() noexcept;
 
     /**
      * All replies, in the order of the commands. What a command or script has to complain of is a Reply of

@@ -3,6 +3,7 @@
 
 #include "core/counted_network.h"
 #include "core/rate_names.h"
+#include "pg/clock.h"
 #include "pg/datum.h"
 #include "pg/settings.h"
 #include "shm/area.h"
@@ -40,12 +41,6 @@ Set set_of(const Subject& subject) {
     Set set = nth_set(number);
     set.first = hash % meter_ways;
     return set;
-}
-
-std::int64_t unix_us(TimestampTz timestamp) {
-    constexpr std::int64_t epoch_difference_us =
-        std::int64_t(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * USECS_PER_SEC;
-    return timestamp + epoch_difference_us;
 }
 
 bool is_cell_of(const MeterCell& cell, const Subject& subject) {
@@ -118,7 +113,7 @@ MeterCell& find_or_make(const Set& set, const Subject& subject, TimestampTz now,
         std::int64_t least = 0;
         for (std::size_t i = 0; i < meter_ways; i++) {
             MeterCell& cell = set.cells[(set.first + i) % meter_ways];
-            const std::int64_t useful = core::remembered(cell.window, unix_us(now));
+            const std::int64_t useful = core::remembered(cell.window, pg::unix_us(now));
             if (victim == nullptr || useful < least ||
                 (useful == least && cell.touched_at < victim->touched_at)) {
                 victim = &cell;
@@ -250,7 +245,7 @@ std::optional<core::RateDecision> use(const Subject& subject, const std::optiona
     MeterCell& cell = find_or_make(set, subject, now, evicted);
     cell.touched_at = now;
     if (limit) {
-        decision = spend(cell.window, *limit, unix_us(now) + exchange.clock_offset_us, cost, exchange);
+        decision = spend(cell.window, *limit, pg::unix_us(now) + exchange.clock_offset_us, cost, exchange);
         if (!cell.unexchanged) {
             cell.unexchanged = true;
             mark_unexchanged(set, true);
@@ -319,7 +314,7 @@ std::size_t take_uses(std::size_t& position, std::span<UseCounts> out) {
 std::size_t read_rate_cells(std::size_t& position, bool all, std::span<RateCell> out) {
     const std::size_t sets = area()->meter.size() / meter_ways;
     const TimestampTz now = GetCurrentTimestamp();
-    const std::int64_t now_us = unix_us(now) + exchange_state(now).clock_offset_us;
+    const std::int64_t now_us = pg::unix_us(now) + exchange_state(now).clock_offset_us;
     std::size_t found = 0;
     for (; found + meter_ways <= out.size(); position++) {
         position = all ? position : next_unexchanged(position, sets);

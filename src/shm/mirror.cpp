@@ -28,7 +28,7 @@ std::uint64_t with_epoch(TransactionId xid, FullTransactionId next) {
 }
 
 /** With the lock of the mirrors held. */
-bool raw_is_mirrored(const DatabaseSlot& slot, std::uint64_t xid) {
+bool is_mirrored(const DatabaseSlot& slot, std::uint64_t xid) {
     const MirrorState& state = slot.mirror;
     if (xid < state.xmin) {
         return true;
@@ -38,6 +38,17 @@ bool raw_is_mirrored(const DatabaseSlot& slot, std::uint64_t xid) {
     }
     const auto in_progress = xids_of(slot).first(state.in_progress);
     return std::find(in_progress.begin(), in_progress.end(), xid) == in_progress.end();
+}
+
+void wake_mirror() {
+    DatabaseSlot* slot = my_database();
+    if (slot == nullptr) {
+        return;
+    }
+    if (Latch* latch =
+            std::atomic_ref(slot->worker(WorkerKind::mirror).latch).load(std::memory_order_relaxed)) {
+        SetLatch(latch);
+    }
 }
 
 bool wakes_mirror = false;
@@ -162,19 +173,6 @@ void forget_watermark() {
     });
 }
 
-bool is_mirrored(std::uint64_t xid) {
-    DatabaseSlot* slot = my_database();
-    if (slot == nullptr) {
-        return false;
-    }
-    return pg::call([&] {
-        LWLockAcquire(area()->mirrors_lock, LW_SHARED);
-        const bool found = raw_is_mirrored(*slot, xid);
-        LWLockRelease(area()->mirrors_lock);
-        return found;
-    });
-}
-
 bool wait_until_mirrored(std::uint64_t xid, std::int64_t microseconds) {
     DatabaseSlot* slot = my_database();
     if (slot == nullptr) {
@@ -186,7 +184,7 @@ bool wait_until_mirrored(std::uint64_t xid, std::int64_t microseconds) {
         ConditionVariablePrepareToSleep(&slot->watermark_moved);
         for (;;) {
             LWLockAcquire(area()->mirrors_lock, LW_SHARED);
-            found = raw_is_mirrored(*slot, xid);
+            found = is_mirrored(*slot, xid);
             LWLockRelease(area()->mirrors_lock);
             const long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
             if (found || left <= 0) {
@@ -210,17 +208,6 @@ void wake_mirror_at_commit() {
         registered = true;
     }
     wakes_mirror = true;
-}
-
-void wake_mirror() {
-    DatabaseSlot* slot = my_database();
-    if (slot == nullptr) {
-        return;
-    }
-    if (Latch* latch =
-            std::atomic_ref(slot->worker(WorkerKind::mirror).latch).load(std::memory_order_relaxed)) {
-        SetLatch(latch);
-    }
 }
 
 void request_resync() {

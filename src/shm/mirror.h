@@ -48,16 +48,12 @@ void advance_watermark(const MirroredSnapshot& snapshot, TimestampTz taken_at, s
 /** Redis is not known to have anything any more. */
 void forget_watermark();
 
-/** Is what this top-level transaction has committed in Redis, as of the last watermark? An aborted one counts
- * as there. */
-bool is_mirrored(std::uint64_t xid);
-/** Waits until is_mirrored(xid), or so long; whether it is. Serves interrupts. */
+/** Waits until what this top-level transaction has committed is in Redis, as of the last watermark, or so
+ * long; whether it is there. An aborted one counts as there. Serves interrupts. */
 bool wait_until_mirrored(std::uint64_t xid, std::int64_t microseconds);
 
 /** When the current transaction commits, the mirror worker of this database is woken. */
 void wake_mirror_at_commit();
-/** At once. */
-void wake_mirror();
 
 void request_resync();
 void request_takeover();

@@ -100,14 +100,6 @@ void become_launcher() {
     });
 }
 
-void wake_launcher() {
-    pg::call([] {
-        const Locked locked;
-        raw_wake_launcher();
-        locked.release();
-    });
-}
-
 bool become_worker(WorkerKind kind) {
     DatabaseSlot* slot = my_database();
     if (slot == nullptr) {

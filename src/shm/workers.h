@@ -16,9 +16,6 @@ namespace apikey::shm {
 /** This process becomes the launcher until it ends. Once. */
 void become_launcher();
 
-/** Something has changed that the launcher should look at. */
-void wake_launcher();
-
 /** This process becomes such a worker of its database until it ends. False when there is one already, or it
  * is not wanted after all. Once. */
 bool become_worker(WorkerKind kind);

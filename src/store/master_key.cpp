@@ -14,10 +14,7 @@
 #include "pg/secret_file.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
-#include "store/keys.h"
 #include "store/master_key.h"
-#include "store/signing_keys.h"
-#include "store/snapshot.h"
 
 namespace apikey::store {
 namespace {
@@ -214,23 +211,6 @@ const core::MasterKeys& require_or_create_master_key() {
         create_file();
     }
     return require_master_key();
-}
-
-bool is_database_master_key(const core::MasterKeys& keys) {
-    if (const auto answer = active_key_is_under(keys)) {
-        return *answer;
-    }
-    pg::call([] { CommandCounterIncrement(); });
-    LatestSnapshot snapshot;
-    const auto newest = newest_fingerprint(snapshot);
-    return !newest || std::ranges::equal(*newest, keys.fingerprint);
-}
-
-void require_database_master_key(const core::MasterKeys& keys) {
-    if (!is_database_master_key(keys)) {
-        log_master_key_mismatch();
-        throw unavailable("The keys of this database were made under another master key.");
-    }
 }
 
 Refusal unavailable(std::string_view message) {

@@ -40,16 +40,6 @@ const core::MasterKeys& require_master_key();
  */
 const core::MasterKeys& require_or_create_master_key();
 
-/**
- * Were this database's keys made under `keys`? The signing key in use decides, where there is none the newest
- * key; a database that holds neither takes any. Call as the owner of the tables.
- */
-bool is_database_master_key(const core::MasterKeys& keys);
-
-/** Refusal UNAVAILABLE when is_database_master_key says no: a key issued now would be lost as soon as the
- * right file is back. */
-void require_database_master_key(const core::MasterKeys& keys);
-
 /** As a function that writes raises it. `message`: English, for API clients, so without
  * paths. */
 Refusal unavailable(std::string_view message);

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "core/jws.h"
+#include "core/signing_key.h"
 #include "core/token_hash.h"
 #include "pg/guard.h"
 #include "store/row_reader.h"

@@ -31,15 +31,14 @@ std::string_view name_of(shm::Operation operation) {
     return "";
 }
 
-/** Whether the key that the token names is more than a claim: anybody can make up the id of a key that does
- * not exist, a new one each time. */
+/** Anybody can make up the id of a key that does not exist, a new one each time. */
 bool names_a_key(Code code) {
-    return code != Code::malformed && code != Code::not_found && code != Code::missing;
+    return core::has(code, core::CodeFlag::key_exists);
 }
 
-/** The same of the generation: a token that does not prove anything names any of a key's. */
+/** A token that does not prove anything names any generation of a key. */
 bool names_a_generation(Code code) {
-    return names_a_key(code) && code != Code::signature_invalid;
+    return core::has(code, core::CodeFlag::generation_is_named);
 }
 
 bool same_network(const core::Network& a, const core::Network& b) {

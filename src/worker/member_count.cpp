@@ -1,7 +1,7 @@
 #include "worker/member_count.h"
 
+#include "core/mirror_layout.h"
 #include "store/mirror.h"
-#include "worker/mirror_resync.h"
 #include "worker/transaction.h"
 
 namespace apikey::worker {
@@ -34,7 +34,7 @@ void MemberCount::advance() {
     store::CountedWithdrawals page;
     const bool read = run_step("count withdrawals", [&] {
         page = store::count_withdrawals(last_ ? &*last_ : nullptr, page_rows, began_at_ - margin_us,
-                                        began_at_ + most_us + margin_us - member_grace_us);
+                                        began_at_ + most_us + margin_us - core::member_grace_us);
     });
     spent_us_ += GetCurrentTimestamp() - now;
     if (!read) {

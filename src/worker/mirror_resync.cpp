@@ -27,13 +27,6 @@ std::string run_id_in(std::string_view info) {
 }
 using Metas = std::array<Meta, core::mirror_buckets>;
 
-template <typename Body>
-void step(const char* purpose, Body&& body) {
-    if (!run_step(purpose, body)) {
-        throw StepFailed();
-    }
-}
-
 Metas read_metas(redis::Link& link, const core::MirrorNames& names) {
     redis::Pipeline pipeline;
     for (const auto& bucket : names.buckets) {
@@ -58,8 +51,8 @@ Metas read_metas(redis::Link& link, const core::MirrorNames& names) {
  * mirror from, or is to take it from now. Whoever wrote under that one must not be the newer of the two. */
 std::uint32_t writer_timeline(const Metas& metas, bool take_over) {
     std::uint32_t timeline = pg::call([] { return GetWALInsertionTimeLine(); });
-    step("look at the timeline of the mirror",
-         [&] { timeline = std::max(timeline, store::latest_epoch_timeline()); });
+    require_step("look at the timeline of the mirror",
+                 [&] { timeline = std::max(timeline, store::latest_epoch_timeline()); });
     for (const Meta& meta : metas) {
         const auto theirs = core::parse_mirror_generation(meta.generation);
         if (take_over && theirs) {
@@ -85,7 +78,7 @@ std::uint64_t check_ours(const Metas& metas, std::uint32_t timeline, bool take_o
             continue;
         }
         bool own = false;
-        step("look at the epoch of the mirror", [&] { own = store::is_own_epoch(meta.epoch); });
+        require_step("look at the epoch of the mirror", [&] { own = store::is_own_epoch(meta.epoch); });
         if (own) {
             continue;
         }
@@ -194,7 +187,7 @@ std::array<std::int64_t, core::mirror_buckets> send_all(MirrorWriter& writer, Wa
     for (;;) {
         std::vector<store::Withdrawal> page;
         const TimestampTz began = GetCurrentTimestamp();
-        step("read withdrawals for the mirror", [&] {
+        require_step("read withdrawals for the mirror", [&] {
             if (watermark.taken_at == 0) {
                 watermark.snapshot = shm::active_snapshot();
                 watermark.taken_at = began;
@@ -228,7 +221,7 @@ TimestampTz until_of(const std::string& score) {
     constexpr double most = 1e11;  // some thousand years from now
     const double seconds = std::strtod(score.c_str(), nullptr);
     const auto whole = static_cast<std::int64_t>(seconds >= 0 ? std::min(seconds, most) : 0);
-    return pg::timestamp(core::Instant(std::chrono::seconds(whole))) - member_grace_us;
+    return pg::timestamp(core::Instant(std::chrono::seconds(whole))) - core::member_grace_us;
 }
 
 /** Members of one page of ZSCAN that were not sent: removed where they are live here, noted where they are
@@ -246,7 +239,7 @@ void settle_strangers(MirrorWriter& writer, const std::vector<redis::Reply>& pag
         return;
     }
     std::vector<store::Standing> standing;
-    step("compare the mirror with the tables", [&] {
+    require_step("compare the mirror with the tables", [&] {
         standing = store::standing_of(members);
         std::vector<store::UnknownMember> unknown;
         for (std::size_t i = 0; i < members.size(); i++) {
@@ -271,7 +264,7 @@ void settle_strangers(MirrorWriter& writer, const std::vector<redis::Reply>& pag
 void look_for_strangers(redis::Link& link, MirrorWriter& writer,
                         const std::array<std::int64_t, core::mirror_buckets>& sent,
                         const std::function<void()>& meanwhile) {
-    step("forget what the mirror had", [] { store::forget_unknown_members(); });
+    require_step("forget what the mirror had", [] { store::forget_unknown_members(); });
     const auto counts = writer.mark(nullptr, "");
     redis::Pipeline pipeline;
     for (std::size_t i = 0; i < counts.size(); i++) {
@@ -297,7 +290,7 @@ void look_for_strangers(redis::Link& link, MirrorWriter& writer,
 }  // namespace
 
 std::int64_t score_of(TimestampTz until) {
-    return pg::unix_seconds(until + member_grace_us);
+    return pg::unix_seconds(until + core::member_grace_us);
 }
 
 bool is_due(const store::Withdrawal& withdrawal, TimestampTz now) {
@@ -305,7 +298,7 @@ bool is_due(const store::Withdrawal& withdrawal, TimestampTz now) {
 }
 
 bool is_over(const store::Withdrawal& withdrawal, TimestampTz now) {
-    return withdrawal.until + member_grace_us <= now;
+    return withdrawal.until + core::member_grace_us <= now;
 }
 
 void note_rival(shm::MirrorPhase phase) {
@@ -322,7 +315,8 @@ Watermark resync(redis::Link& link, MirrorWriter& writer, shm::ResyncCause cause
         refuse_living_writer(link, writer, timeline, metas);
     }
     store::Epoch epoch;
-    step("begin a resync", [&] { epoch = store::make_epoch(timeline, highest, shm::name_of(cause)); });
+    require_step("begin a resync",
+                 [&] { epoch = store::make_epoch(timeline, highest, shm::name_of(cause)); });
     const std::string generation = core::mirror_generation(timeline, epoch.counter);
     BucketRunIds run_ids;
     std::transform(metas.begin(), metas.end(), run_ids.begin(), [](const Meta& meta) { return meta.run_id; });

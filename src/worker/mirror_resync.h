@@ -16,15 +16,6 @@ struct Watermark {
     BucketTimes times{};  ///< the clocks of Redis before the snapshot was taken
 };
 
-/** A transaction of a step failed; why is in the log. */
-class StepFailed : public std::runtime_error {
-  public:
-    StepFailed() : std::runtime_error("a transaction failed, which the server's log says more of") {}
-};
-
-/** How long members stay after the expiry of their tokens: nodes allow for clocks that differ. */
-inline constexpr std::int64_t member_grace_us = 60 * USECS_PER_SEC;
-
 /** When a member may go: that long after the expiry of its tokens, in Unix seconds. */
 std::int64_t score_of(TimestampTz until);
 /** Does it count by now? Only what ends with a grace begins later than it is written. For all else

@@ -92,9 +92,7 @@ void MirrorSession::fill(shm::ResyncCause cause, bool take_over) {
     }
     shm::set_mirror_server(addresses);
     due_up_to_ = GetCurrentTimestamp();
-    if (!run_step("look for the extension", [&] { extension_ = store::extension_id(); })) {
-        throw StepFailed();
-    }
+    require_step("look for the extension", [&] { extension_ = store::extension_id(); });
     // What emptied the mirror has emptied the counters, too.
     rates_.send_all();
     read_clocks();
@@ -173,7 +171,7 @@ bool MirrorSession::push_batch() {
     seen.taken_at = GetCurrentTimestamp();
     std::int64_t highest = 0;
     Oid extension = InvalidOid;
-    const bool read = run_step("read the outbox", [&] {
+    require_step("read the outbox", [&] {
         extension = store::extension_id();
         seen.snapshot = shm::active_snapshot();
         batch = store::read_outbox(batch_rows);
@@ -181,9 +179,6 @@ bool MirrorSession::push_batch() {
             highest = store::highest_in_outbox();
         }
     });
-    if (!read) {
-        throw StepFailed();
-    }
     if (extension != extension_) {
         throw NeedsResync(shm::ResyncCause::epoch, "the extension was dropped and created again");
     }
@@ -198,9 +193,7 @@ bool MirrorSession::push_batch() {
         publish();
     }
     if (!batch.ids.empty()) {
-        if (!run_step("empty the outbox", [&] { store::delete_from_outbox(batch.ids); })) {
-            throw StepFailed();
-        }
+        require_step("empty the outbox", [&] { store::delete_from_outbox(batch.ids); });
         shm::update_mirror([&](shm::MirrorState& state) { state.rows_sent += batch.ids.size(); });
     }
     if (complete) {
@@ -229,10 +222,8 @@ void MirrorSession::push_due() {
     due_up_to_ = std::min(due_up_to_, now);
     for (;;) {
         std::vector<store::Withdrawal> due;
-        if (!run_step("look for generations whose grace has ended",
-                      [&] { due = store::read_due(due_up_to_, now, batch_rows); })) {
-            throw StepFailed();
-        }
+        require_step("look for generations whose grace has ended",
+                     [&] { due = store::read_due(due_up_to_, now, batch_rows); });
         for (const store::Withdrawal& withdrawal : due) {
             if (is_over(withdrawal, now)) {
                 continue;
@@ -257,12 +248,10 @@ void MirrorSession::push_due() {
 void MirrorSession::publish() {
     std::string jwks;
     RoleTexts roles;
-    if (!run_step("read roles and keys for the mirror", [&] {
-            jwks = store::jwks_text();
-            roles = store::role_texts();
-        })) {
-        throw StepFailed();
-    }
+    require_step("read roles and keys for the mirror", [&] {
+        jwks = store::jwks_text();
+        roles = store::role_texts();
+    });
     writer_.publish_jwks(std::move(jwks));
     writer_.publish_roles(std::move(roles));
 }

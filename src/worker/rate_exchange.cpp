@@ -2,6 +2,7 @@
 
 #include "core/mirror_layout.h"
 #include "core/rate_names.h"
+#include "pg/clock.h"
 #include "pg/settings.h"
 #include "redis/script.h"
 #include "shm/area.h"
@@ -17,12 +18,6 @@ constexpr std::int64_t clock_memory_us = 30 * USECS_PER_SEC;
 
 std::string this_node() {
     return core::rate_field(GetSystemIdentifier(), MyDatabaseId, shm::area()->header->boot);
-}
-
-std::int64_t local_unix_us(TimestampTz at) {
-    constexpr std::int64_t epoch_difference_us =
-        std::int64_t(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * USECS_PER_SEC;
-    return at + epoch_difference_us;
 }
 
 }  // namespace
@@ -41,7 +36,7 @@ void RateExchanger::note_clock(TimestampTz before, TimestampTz after, std::int64
     // it.
     best_round_trip_us_ = round_trip;
     best_at_ = after;
-    shm::set_clock_offset(redis_unix_us - local_unix_us(before + round_trip / 2));
+    shm::set_clock_offset(redis_unix_us - pg::unix_us(before + round_trip / 2));
 }
 
 void RateExchanger::exchange_if_due() {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stdexcept>
+
 #include "pg/boundary.h"
 #include "store/upkeep.h"
 
@@ -49,6 +51,20 @@ bool run_step(const char* purpose, Body&& body) {
         }
     });
     return done && locked;
+}
+
+/** A transaction of a step failed; why is in the log. */
+class StepFailed : public std::runtime_error {
+  public:
+    StepFailed() : std::runtime_error("a transaction failed, which the server's log says more of") {}
+};
+
+/** The same where nothing can go on without the step: throws StepFailed. */
+template <typename Body>
+void require_step(const char* purpose, Body&& body) {
+    if (!run_step(purpose, body)) {
+        throw StepFailed();
+    }
 }
 
 }  // namespace apikey::worker

@@ -37,6 +37,36 @@ std::string text_from(std::string_view input) {
     return text;
 }
 
+/** A URL that says the same, but for the user. */
+std::string text_of(const RedisUrl& url) {
+    std::string text;
+    switch (url.kind) {
+        case RedisUrl::Kind::single:
+            text = url.tls ? "rediss://" : "redis://";
+            break;
+        case RedisUrl::Kind::unix_socket:
+            text = "unix://";
+            break;
+        case RedisUrl::Kind::sentinel:
+            text = url.tls ? "sentinels://" : "sentinel://";
+            break;
+        case RedisUrl::Kind::cluster:
+            text = url.tls ? "clusters://" : "cluster://";
+            break;
+    }
+    for (const RedisEndpoint& endpoint : url.endpoints) {
+        text += (&endpoint == url.endpoints.data() ? "" : ",") + to_text(endpoint);
+    }
+    text += url.path;
+    if (!url.master_name.empty()) {
+        text += "/" + url.master_name;
+    }
+    if (url.database != 0) {
+        text += (url.path.empty() ? "/" : "?db=") + std::to_string(url.database);
+    }
+    return text;
+}
+
 void check_url(const std::string& text) {
     RedisUrl url;
     try {
@@ -53,7 +83,7 @@ void check_url(const std::string& text) {
         require(endpoint.port != 0 && !endpoint.host.empty());
         require(make_redis_endpoint(endpoint.host, std::to_string(endpoint.port)) == endpoint);
     }
-    RedisUrl again = parse_redis_url(to_text(url));
+    RedisUrl again = parse_redis_url(text_of(url));
     again.user = url.user;
     require(again == url);
 }

@@ -37,15 +37,6 @@ sub state_of
 	return value($node, "SELECT state FROM apikey.status() WHERE component = '$component'", %options);
 }
 
-# How long something takes, in seconds.
-sub seconds
-{
-	my ($code) = @_;
-	my $start = time;
-	$code->();
-	return time - $start;
-}
-
 sub log_since { return substr(slurp_file($node->logfile), $_[0]); }
 sub log_size { return -s $node->logfile; }
 

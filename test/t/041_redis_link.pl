@@ -307,7 +307,6 @@ sub waiting_session
 }
 
 # How many seconds something takes.
-sub seconds { my ($code) = @_; my $begun = time; $code->(); return time - $begun; }
 
 my ($waiting, $process) = waiting_session();
 value($node, 'CREATE DATABASE other');

@@ -36,7 +36,7 @@ sub new_key { return issue($sql, ttl => '1 hour', @_); }
 sub expiry { my ($key_id) = @_; return value($sql, "SELECT floor(extract(epoch FROM expires_at)) FROM apikey.key WHERE key_id = '$key_id'"); }
 sub receipt_of { my ($statement) = @_; return value($sql, "SELECT receipt FROM $statement"); }
 
-is(join(' ', $mirror->compare), '0 0 0', 'at first there is nothing');
+$mirror->is_exact('at first');
 is(scalar(keys %{ $mirror->members }), 0, 'and Redis has nothing');
 
 #

@@ -8,8 +8,8 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use ApikeyTest;
 use FaultProxy;
+use MirrorTest;
 use PostgreSQL::Test::Utils;
-use RedisMirror;
 use RedisServer qw(wait_until);
 use Test::More;
 use Time::HiRes qw(time);
@@ -22,7 +22,7 @@ fsync = off
 apikey.databases = 'postgres, droppable'
 apikey.redis_url = '$url'
 CONF
-my $namespace = namespace_of($node);
+my $mirror = MirrorTest->new($node, $redis, lasting => 0);
 
 sub make_droppable
 {
@@ -31,10 +31,10 @@ sub make_droppable
 	return;
 }
 make_droppable();
-await_phase($node, 'ready', 'before anything: the mirror is ready');
+$mirror->becomes('ready', 'before anything: the mirror is ready');
 value($node, "INSERT INTO apikey.role (name, ttl, refresh_window, permissions) VALUES ('unlimited', '30 days', '1 day', '{a:b}')");
 my %good = issue($node, role => 'unlimited', format => 'opaque');
-my @keys = add_keys($node, 2000, 'to_revoke');
+my @keys = $mirror->make_keys('to_revoke', 2000);
 
 # Of those keys, the next ones: revoked, with the receipt of the last one.
 sub revoke
@@ -76,7 +76,7 @@ sub loop_ms
 }
 
 sub postmaster { return (split(/\n/, slurp_file($node->data_dir . '/postmaster.pid')))[0]; }
-sub failures { my %mirror = mirror($node); return $mirror{connection_failures}; }
+sub failures { return $mirror->status->{connection_failures}; }
 
 sub memory_of
 {
@@ -86,7 +86,7 @@ sub memory_of
 }
 
 my $postmaster = postmaster();
-my $worker = mirror_pid($node);
+my $worker = $mirror->pid;
 my $crash = qr/PANIC|was terminated by (?:signal|exception)|terminating any other active server processes|exited with exit code [^1]/;
 my $first_offset = -s $node->logfile;
 
@@ -120,8 +120,8 @@ for (@faults)
 		revoke(2);
 		wait_until(sub { failures() > $seen }, "$mode is noticed") if $fails;
 	}
-	my $state = mirror_phase($node);
-	my $problem = {mirror($node)}->{problem} // '';
+	my $state = $mirror->state;
+	my $problem = $mirror->status->{problem} // '';
 	$fails ? isnt($state, 'ready', "$fault: the mirror is not ready") : is($state, 'ready', "$fault: is no reason not to be ready");
 	like($problem, qr/\w/, "$fault: status() says why: $problem") if $fails;
 
@@ -161,10 +161,10 @@ for (@faults)
 	my $recovery = time - $since;
 	$slowest_recovery = $recovery if $recovery > $slowest_recovery;
 	note(sprintf('recovery_seconds_after_%s: %.2f', $fault =~ s/\W+/_/gr, $recovery));
-	await_phase($node, 'ready', "$fault: afterwards the mirror is ready");
-	is_complete("$fault: afterwards", $node, $namespace, $redis);
+	$mirror->becomes('ready', "$fault: afterwards the mirror is ready");
+	$mirror->is_complete("$fault: afterwards");
 	is(value($node, 'SELECT count(*) FROM apikey.outbox'), '0', "$fault: nothing waits");
-	is(mirror_pid($node), $worker, "$fault: it is the same worker");
+	is($mirror->pid, $worker, "$fault: it is the same worker");
 	is(postmaster(), $postmaster, "$fault: and the same server");
 	cmp_ok(failures(), '>', $failed_before, "$fault: the failures are counted") if $fails;
 	make_droppable();
@@ -190,21 +190,21 @@ note(sprintf('validation_cost_ratio_median: %.3f (aim: 1.05 at most)', (sort { $
 	cmp_ok(memory_of($worker, 'VmPeak') - $peak_before, '<', 100 * 1024, 'whatever is announced: not even address space is taken for it');
 	note('address_space_grown_kb: ' . (memory_of($worker, 'VmPeak') - $peak_before));
 	$proxy->set('pass');
-	await_phase($node, 'ready', 'afterwards: ready');
-	is(mirror_pid($node), $worker, 'by the same worker');
+	$mirror->becomes('ready', 'afterwards: ready');
+	is($mirror->pid, $worker, 'by the same worker');
 }
 
 # Nothing but the shape is right: answers to a heartbeat, which asks what time it is before anything else.
 {
 	my $seen = failures();
 	$proxy->set('answer ' . '*2\r\n$1\r\nx\r\n$1\r\ny\r\n' x 16);
-	my %mirror;
-	wait_until(sub { %mirror = mirror($node); $mirror{connection_failures} > $seen }, 'it is noticed');
+	my $now;
+	wait_until(sub { $now = $mirror->status; $now->{connection_failures} > $seen }, 'it is noticed');
 	# Of the heartbeat, or of a connection that was made since.
-	like($mirror{problem}, qr/TIME was answered with something else|its role is x|nobody had asked for/, "answers of the right shape: $mirror{problem}");
+	like($now->{problem}, qr/TIME was answered with something else|its role is x|nobody had asked for/, "answers of the right shape: $now->{problem}");
 	$proxy->set('pass');
-	await_phase($node, 'ready', 'answers of the right shape: ready afterwards');
-	is(mirror_pid($node), $worker, 'answers of the right shape: by the same worker');
+	$mirror->becomes('ready', 'answers of the right shape: ready afterwards');
+	is($mirror->pid, $worker, 'answers of the right shape: by the same worker');
 }
 
 #
@@ -248,24 +248,24 @@ SKIP:
 	note("socket_calls_of_$checks" . '_validations: ' . ($many_calls - $few_calls));
 }
 $proxy->set('pass');
-await_phase($node, 'ready', 'ready');
+$mirror->becomes('ready', 'ready');
 
 # The worker is stopped wherever it happens to be, while it has everything to do.
 {
 	my $directory = PostgreSQL::Test::Utils::tempdir();
-	my @busy = add_keys($node, 300, 'busy');
+	my @busy = $mirror->make_keys('busy', 300);
 	write_file("$directory/busy.sql", <<~'SCRIPT', 0644);
 		\set n random(1, 300)
 		UPDATE apikey.key SET state = CASE state WHEN 'active' THEN 'disabled' ELSE 'active' END
 		 WHERE key_id = (SELECT key_id FROM public.busy WHERE n = :n);
 		SELECT apikey.mirror_resync() WHERE :n % 40 = 0;
 		SCRIPT
-	value($node, "CREATE TABLE public.busy AS SELECT row_number() OVER () AS n, key_id FROM apikey.key WHERE name = 'busy'");
+	value($node, "CREATE TABLE public.busy AS SELECT row_number() OVER () AS n, key_id FROM apikey.key WHERE owner = 'busy'");
 	my ($output, $errors) = ('', '');
 	my $load = IPC::Run::start(
 		[ 'pgbench', '--no-vacuum', '--client', 2, '--time', 600, '--file', "$directory/busy.sql", '-h', $node->host, '-p', $node->port, 'postgres' ],
 		'>', \$output, '2>', \$errors);
-	my $sent = {mirror($node)}->{members};
+	my $sent = $mirror->status->{members};
 	my $longest = 0;
 	my $stops = 40;
 	my $answered = 0;
@@ -288,8 +288,8 @@ await_phase($node, 'ready', 'ready');
 	$load->signal('TERM');
 	eval { $load->finish };
 	value($looping, 'SET statement_timeout = 0');
-	is_complete('after all that', $node, $namespace, $redis);
-	is(mirror_pid($node), $worker, 'it is the same worker');
+	$mirror->is_complete('after all that');
+	is($mirror->pid, $worker, 'it is the same worker');
 }
 
 #
@@ -309,9 +309,9 @@ sub set_patience
 sub swallow
 {
 	my $connections = $proxy->status->{accepted};
-	my $resyncs = resyncs($node);
+	my $resyncs = $mirror->resyncs;
 	set_patience('60s');
-	wait_until(sub { resyncs($node) > $resyncs && mirror_phase($node) eq 'ready' }, 'the worker is patient');
+	wait_until(sub { $mirror->resyncs > $resyncs && $mirror->state eq 'ready' }, 'the worker is patient');
 	$proxy->set('blackhole');
 	revoke(1);
 	wait_until(sub { value($node, "SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'apikey mirror' AND datname = 'postgres'") eq 'Extension'
@@ -329,38 +329,38 @@ my $took = seconds_of("SELECT pg_terminate_backend($worker, 30000)");
 cmp_ok($took, '<', 3, 'while it waits for a minute: it can be terminated');
 note(sprintf('terminate_seconds: %.2f', $took));
 is(value($node, "SELECT count(*) FROM pg_stat_activity WHERE pid = $worker"), '0', 'and is gone');
-wait_until(sub { mirror_pid($node) ne '' }, 'another one comes');
-my %now;
-wait_until(sub { %now = mirror($node); $now{state} eq 'connecting' }, 'which tries to connect');
-is($now{state}, 'connecting', 'another one comes, and tries to connect');
+wait_until(sub { $mirror->pid ne '' }, 'another one comes');
+my $now;
+wait_until(sub { $now = $mirror->status; $now->{state} eq 'connecting' }, 'which tries to connect');
+is($now->{state}, 'connecting', 'another one comes, and tries to connect');
 $took = seconds(sub { $node->stop('fast') });
 cmp_ok($took, '<', 5, 'while it waits for a minute: a fast shutdown');
 note(sprintf('shutdown_seconds: %.2f', $took));
 $proxy->set('pass');
 $node->start;
 set_patience('2s');
-await_phase($node, 'ready', 'ready after the restart');
-is_complete('after the restart', $node, $namespace, $redis);
+$mirror->becomes('ready', 'ready after the restart');
+$mirror->is_complete('after the restart');
 
 # SIGHUP: another address, while the old one is a black hole.
 $proxy->set('blackhole');
 my $receipt = revoke(3);
-set_redis($node, 'unix://' . $redis->socket_path);
+$mirror->set_url('unix://' . $redis->socket_path);
 is(value($node, "SELECT apikey.wait_mirrored('$receipt', '1 minute')"), 't', 'a reload that names another way to Redis is obeyed');
-is_complete('by another way', $node, $namespace, $redis);
-set_redis($node, '');
-wait_until(sub { mirror_pid($node) eq '' }, 'the worker ends');
-is(mirror_phase($node), 'off', 'a reload that names none is obeyed');
+$mirror->is_complete('by another way');
+$mirror->set_url('');
+wait_until(sub { $mirror->pid eq '' }, 'the worker ends');
+is($mirror->state, 'off', 'a reload that names none is obeyed');
 revoke(1);
-set_redis($node, $url);
-wait_until(sub { mirror_pid($node) ne '' && mirror_phase($node) eq 'connecting' }, 'it tries again');
-set_redis($node, '');
-wait_until(sub { mirror_pid($node) eq '' }, 'the worker ends');
-is(mirror_pid($node), '', 'also in the midst of a black hole');
+$mirror->set_url($url);
+wait_until(sub { $mirror->pid ne '' && $mirror->state eq 'connecting' }, 'it tries again');
+$mirror->set_url('');
+wait_until(sub { $mirror->pid eq '' }, 'the worker ends');
+is($mirror->pid, '', 'also in the midst of a black hole');
 $proxy->set('pass');
-set_redis($node, $url);
-await_phase($node, 'ready', 'and ready again');
-is_complete('in the end', $node, $namespace, $redis);
+$mirror->set_url($url);
+$mirror->becomes('ready', 'and ready again');
+$mirror->is_complete('in the end');
 unlike(substr(slurp_file($node->logfile), $first_offset), $crash, 'nothing has crashed');
 
 $looping->quit;

@@ -8,8 +8,8 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use ApikeyTest;
 use FaultProxy;
+use MirrorTest;
 use PostgreSQL::Test::Utils;
-use RedisMirror;
 use RedisServer qw(wait_until);
 use Test::More;
 
@@ -18,16 +18,16 @@ my ($writers, $transactions, $keys_each, $toggled) = (64, 44, 10, 200);
 my $redis = RedisServer->start;
 my $node = new_cluster('visibility',
 	conf => "fsync = off\nmax_connections = 100\napikey.redis_url = 'unix://" . $redis->socket_path . "'\n");
-my $namespace = namespace_of($node);
-await_phase($node, 'ready', 'the mirror is ready');
+my $mirror = MirrorTest->new($node, $redis, lasting => 0);
+$mirror->becomes('ready', 'the mirror is ready');
 
 # Keys to revoke, ten in each transaction, and some that are disabled and enabled again and again.
 my $keys = $writers * $transactions * $keys_each;
-add_keys($node, $keys + 1, 'to_revoke');
-add_keys($node, $toggled, 'to_toggle');
+$mirror->make_keys('to_revoke', $keys + 1);
+$mirror->make_keys('to_toggle', $toggled);
 value($node, <<~'SQL');
-	CREATE TABLE public.to_revoke AS SELECT row_number() OVER (ORDER BY key_id) - 1 AS n, key_id FROM apikey.key WHERE name = 'to_revoke';
-	CREATE TABLE public.to_toggle AS SELECT row_number() OVER (ORDER BY key_id) - 1 AS n, key_id FROM apikey.key WHERE name = 'to_toggle';
+	CREATE TABLE public.to_revoke AS SELECT row_number() OVER (ORDER BY key_id) - 1 AS n, key_id FROM apikey.key WHERE owner = 'to_revoke';
+	CREATE TABLE public.to_toggle AS SELECT row_number() OVER (ORDER BY key_id) - 1 AS n, key_id FROM apikey.key WHERE owner = 'to_toggle';
 	ALTER TABLE public.to_revoke ADD PRIMARY KEY (n);
 	ALTER TABLE public.to_toggle ADD PRIMARY KEY (n);
 	ANALYZE public.to_revoke, public.to_toggle;
@@ -73,12 +73,12 @@ $ending
 SCRIPT
 
 # One that revokes and looks into Redis: what wait_mirrored() and the watermark promise must be so at that moment.
-my @probes = add_keys($node, 400, 'probe');
+my @probes = $mirror->make_keys('probe', 400);
 my ($prober, $relay) = map { session($node) } 1 .. 2;
 my $look = $redis->command('SCRIPT', 'LOAD',
 	"local t = redis.call('TIME') return {redis.call('ZSCORE', KEYS[1], ARGV[1]), redis.call('HGET', KEYS[2], 'watermark_ms'), t[1] * 1000 + math.floor(t[2] / 1000)}");
 my %probe = (awaited => 0, absent_although_awaited => 0, passed => 0, absent_although_passed => 0);
-my @tags = bucket_tags($namespace);
+my @tags = $mirror->names;
 
 sub look_for
 {
@@ -136,17 +136,17 @@ is($?, 0, 'the writers are done') || diag($errors);
 unlike($errors, qr/aborted/, 'none of them failed');
 relay();
 
-is_complete('after all writers', $node, $namespace, $redis);
-my %should = withdrawals_of($node);
+$mirror->is_complete('after all writers');
+my $should = $mirror->expected;
 my $rows = value($node, 'SELECT count(*) FROM apikey.revocation');
-is(scalar(keys %should), $rows, 'every row of revocation is one that should be in Redis');
+is(scalar(keys %$should), $rows, 'every row of revocation is one that should be in Redis');
 cmp_ok($rows, '>=', 18_000, 'there were enough of them');
-my %is = members_in($namespace, $redis);
-my $left = value($node, "SELECT count(*) FROM apikey.key WHERE name = 'to_revoke' AND state = 'active'");
+my $is = $mirror->members;
+my $left = value($node, "SELECT count(*) FROM apikey.key WHERE owner = 'to_revoke' AND state = 'active'");
 cmp_ok($left, '>', 1000, 'and enough that were rolled back');
 my @active = split(/\n/, value($node, "SELECT key_id FROM apikey.key WHERE state = 'active'"));
-is(scalar(grep { exists $is{$_} } @active), 0, 'none of the keys that are active is in Redis');
-my ($missing) = differences(\%should, \%is);
+is(scalar(grep { exists $is->{$_} } @active), 0, 'none of the keys that are active is in Redis');
+my ($missing) = $mirror->differences;
 is(scalar(@$missing), 0, 'the worker misses none');
 is(value($node, 'SELECT count(*) FROM apikey.outbox'), '0', 'and the outbox is empty');
 
@@ -158,7 +158,7 @@ cmp_ok($probe{awaited}, '>=', 5, 'wait_mirrored() was asked while the writers wr
 is($probe{absent_although_awaited}, 0, 'wait_mirrored(): what it says is there is there');
 cmp_ok($probe{passed}, '>=', 5, 'the watermark was looked at while the writers wrote');
 is($probe{absent_although_passed}, 0, 'the watermark: what was committed before it is there');
-is(resyncs($node), 1, 'all of that without sending everything anew');
+is($mirror->resyncs, 1, 'all of that without sending everything anew');
 
 my $longest_us = 0;
 for my $line (map { split(/\n/, slurp_file($_)) } glob("$directory/transactions*"))
@@ -179,27 +179,27 @@ SELECT count(apikey.revoke(key_id::text)) FROM public.slow WHERE n = :turn;
 \sleep :delay ms
 COMMIT;
 SCRIPT
-add_keys($node, 500, 'slow');
+$mirror->make_keys('slow', 500);
 value($node, <<~'SQL');
-	CREATE TABLE public.slow AS SELECT row_number() OVER () AS n, key_id FROM apikey.key WHERE name = 'slow';
+	CREATE TABLE public.slow AS SELECT row_number() OVER () AS n, key_id FROM apikey.key WHERE owner = 'slow';
 	CREATE SEQUENCE public.slow_turn;
 	SQL
 my $slow = IPC::Run::start(
 	[ 'pgbench', '--no-vacuum', '--client', $writers, '--jobs', 2, '--transactions', 4, '--file', "$directory/slow.sql", '-h', $node->host, '-p', $node->port,
 		'postgres' ], '>', \$output, '2>', \$errors);
-wait_until(sub { value($node, "SELECT count(*) > 10 FROM apikey.key WHERE name = 'slow' AND state = 'revoked'") eq 't' }, 'the first have committed');
+wait_until(sub { value($node, "SELECT count(*) > 10 FROM apikey.key WHERE owner = 'slow' AND state = 'revoked'") eq 't' }, 'the first have committed');
 # Members are counted ten seconds after Redis was filled, and again when that is due or seems to be.
-set_redis($node, 'redis://' . $proxy->address);
-wait_until(sub { resyncs($node) == 2 && mirror_phase($node) eq 'ready' }, 'the mirror takes the slow line');
+$mirror->set_url('redis://' . $proxy->address);
+wait_until(sub { $mirror->resyncs == 2 && $mirror->state eq 'ready' }, 'the mirror takes the slow line');
 $slow->finish;
 is($?, 0, 'the slow writers are done') || diag($errors);
-is_complete('after those', $node, $namespace, $redis);
-is(resyncs($node), 2, 'what was committed late does not look lost');
+$mirror->is_complete('after those');
+is($mirror->resyncs, 2, 'what was committed late does not look lost');
 
 # Written by a server whose clock is ahead, a publisher or the primary before this one. What is withdrawn is so at once; only the end of a
 # grace is in the future.
-set_redis($node, 'unix://' . $redis->socket_path);
-await_phase($node, 'ready', 'directly again');
+$mirror->set_url('unix://' . $redis->socket_path);
+$mirror->becomes('ready', 'directly again');
 my ($ahead, $changed, $refreshed) = map { my %key = issue($node, name => $_, ttl => '1 hour'); \%key } qw(ahead changed refreshed);
 value($node, <<~"SQL");
 	INSERT INTO apikey.revocation (key_id, generation, kind, effective_at, until)
@@ -209,20 +209,20 @@ value($node, <<~"SQL");
 refresh($node, $refreshed->{token});
 for my $when ('at once', 'when everything is sent anew')
 {
-	is_complete("a clock that is ahead, $when", $node, $namespace, $redis);
-	my %there = members_in($namespace, $redis);
-	is_deeply([ map { exists $there{$_} || 0 } $ahead->{key_id}, "changed:$changed->{key_id}.1", "$refreshed->{key_id}.1" ], [ 1, 1, 0 ],
+	$mirror->is_complete("a clock that is ahead, $when");
+	my $there = $mirror->members;
+	is_deeply([ map { exists $there->{$_} || 0 } $ahead->{key_id}, "changed:$changed->{key_id}.1", "$refreshed->{key_id}.1" ], [ 1, 1, 0 ],
 		"a clock that is ahead, $when: what is withdrawn or changed is there, and no generation whose grace goes on");
-	my $resyncs = resyncs($node);
+	my $resyncs = $mirror->resyncs;
 	value($node, 'SELECT apikey.mirror_resync()');
-	wait_until(sub { resyncs($node) > $resyncs && mirror_phase($node) eq 'ready' }, 'everything is sent anew');
+	wait_until(sub { $mirror->resyncs > $resyncs && $mirror->state eq 'ready' }, 'everything is sent anew');
 }
 
 note("writers: $writers");
 note(sprintf('longest_transaction_seconds: %.2f', $longest_us / 1e6));
 note(sprintf('seconds: %.1f', $took));
 note("rows_of_revocation: $rows");
-note("members_in_redis: " . keys %is);
+note("members_in_redis: " . keys %$is);
 note("missed_by_worker: " . @$missing);
 note("rows_of_outbox: $copied");
 note("missed_by_cursor: $missed");

@@ -140,15 +140,6 @@ TEST(RedisUrl, APasswordIsRefusedAndNotQuoted) {
     }
 }
 
-TEST(RedisUrl, AsTextAgain) {
-    for (const char* text : {"redis://host:6379", "rediss://[::1]:7000/3", "unix:///run/redis.sock",
-                             "unix:///run/redis.sock?db=1", "sentinel://a:26379,b:1/name",
-                             "sentinels://a:26379/name/5", "cluster://a:6379,b:7000", "clusters://a:6379"}) {
-        EXPECT_EQ(to_text(parse_redis_url(text)), text);
-    }
-    EXPECT_EQ(to_text(parse_redis_url("redis://user@host/0")), "redis://host:6379") << "without the user";
-}
-
 TEST(RedisUrl, WhatAServerSaysOfAnother) {
     EXPECT_EQ(make_redis_endpoint("10.0.0.1", "6379"), (RedisEndpoint{"10.0.0.1", 6379}));
     EXPECT_EQ(make_redis_endpoint("::1", "1"), (RedisEndpoint{"::1", 1}));

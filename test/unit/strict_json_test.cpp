@@ -36,9 +36,11 @@ TEST(StrictJson, ReadsEveryType) {
     }
     EXPECT_TRUE(std::get<bool>(find_member(*object, "t")->value));
     EXPECT_TRUE(std::holds_alternative<std::nullptr_t>(find_member(*object, "x")->value));
-    ASSERT_EQ(find_member(*object, "a")->array()->size(), 2u);
-    EXPECT_EQ(*find_member(*object, "a")->array()->at(1).string(), "b");
-    EXPECT_TRUE(find_member(*find_member(*object, "o")->object(), "p")->array()->empty());
+    const auto& array = std::get<JsonArray>(find_member(*object, "a")->value);
+    ASSERT_EQ(array.size(), 2u);
+    EXPECT_EQ(*array[1].string(), "b");
+    const auto& inner = std::get<JsonObject>(find_member(*object, "o")->value);
+    EXPECT_TRUE(std::get<JsonArray>(find_member(inner, "p")->value).empty());
     EXPECT_EQ(find_member(*object, "absent"), nullptr);
 }
 
@@ -169,16 +171,6 @@ TEST(StrictJson, WritesStringsThatReadBack) {
     const auto object = parse(json);
     ASSERT_TRUE(object) << json;
     EXPECT_EQ(*object->front().value.string(), text);
-}
-
-TEST(StrictJson, WipeOverwritesEveryString) {
-    auto object = parse(R"({"a":"secret","b":["secret",{"c":"secret"}]})");
-    ASSERT_TRUE(object);
-    wipe(*object);
-    const std::string zeros(6, '\0');
-    EXPECT_EQ(*find_member(*object, "a")->string(), zeros);
-    EXPECT_EQ(*find_member(*object, "b")->array()->at(0).string(), zeros);
-    EXPECT_EQ(*find_member(*find_member(*object, "b")->array()->at(1).object(), "c")->string(), zeros);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "core/base64url.h"
 #include "core/error.h"
+#include "jose.h"
 
 namespace apikey::core {
 namespace {

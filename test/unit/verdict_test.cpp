@@ -37,13 +37,46 @@ TEST(Verdict, CodesNamesAndStatuses) {
         EXPECT_EQ(info(code).code, code) << name;
         EXPECT_EQ(info(code).name, name);
         EXPECT_EQ(info(code).http_status, http_status) << name;
-        EXPECT_EQ(code_from_name(name), code) << name;
     }
 }
 
-TEST(Verdict, UnknownNames) {
-    for (const std::string_view name : {"", "valid", "VALID ", "VALI", "REVOKED\n"}) {
-        EXPECT_EQ(code_from_name(name), std::nullopt) << name;
+// Written out again, too: what each flag means to metrics, the free tier and the audit trail.
+TEST(Verdict, Flags) {
+    using enum Code;
+    const struct {
+        CodeFlag flag;
+        std::set<Code> codes;
+    } contract[] = {
+        {CodeFlag::for_keys,
+         {valid, malformed, not_found, signature_invalid, revoked, disabled, expired, superseded, forbidden,
+          insufficient_permissions, rate_limited, unavailable}},
+        {CodeFlag::for_anonymous, {valid, missing, insufficient_permissions, rate_limited}},
+        {CodeFlag::for_refresh,
+         {missing, malformed, not_found, signature_invalid, revoked, disabled, expired, superseded, forbidden,
+          unavailable, refresh_too_early, already_refreshed}},
+        {CodeFlag::rescuable, {malformed, not_found, signature_invalid, expired, superseded}},
+        {CodeFlag::key_exists,
+         {valid, signature_invalid, revoked, disabled, expired, superseded, forbidden,
+          insufficient_permissions, rate_limited, unavailable, refresh_too_early, already_refreshed}},
+        {CodeFlag::generation_is_named,
+         {valid, revoked, disabled, expired, superseded, forbidden, insufficient_permissions, rate_limited,
+          unavailable, refresh_too_early, already_refreshed}},
+    };
+    for (const auto& [flag, codes] : contract) {
+        for (int i = 0; i < code_count; ++i) {
+            const Code code = static_cast<Code>(i);
+            EXPECT_EQ(has(code, flag), codes.contains(code))
+                << info(code).name << ' ' << static_cast<int>(flag);
+        }
+    }
+}
+
+TEST(Verdict, EveryCodeCanOccur) {
+    for (int i = 0; i < code_count; ++i) {
+        const Code code = static_cast<Code>(i);
+        EXPECT_TRUE(has(code, CodeFlag::for_keys) || has(code, CodeFlag::for_anonymous) ||
+                    has(code, CodeFlag::for_refresh))
+            << info(code).name;
     }
 }
 

@@ -15,6 +15,7 @@
 #include "core/jws.h"
 #include "core/pbkdf2.h"
 #include "hex.h"
+#include "jose.h"
 
 namespace apikey::core {
 namespace {

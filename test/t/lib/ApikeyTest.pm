@@ -12,9 +12,10 @@ use JSON::PP ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes ();
 
 our @EXPORT = qw(new_cluster new_standby session run_sql value rows row failure sqlstate literal arguments issue refresh verdict code
-  await_code code_and_source create_told metric write_file mode_of avoid_month_end restart_maintenance);
+  await_code code_and_source create_told metric write_file mode_of avoid_month_end restart_maintenance seconds);
 
 # A running cluster, reached through its unix socket only, where database postgres has the extension.
 #   preload => 0      not in shared_preload_libraries
@@ -62,6 +63,15 @@ sub avoid_month_end
 	my $same = sprintf("SELECT $month = $month", "interval '0'", "interval '150 seconds'");
 	$node->poll_query_until('postgres', $same, 't') or die 'the month does not end';
 	return;
+}
+
+# How long something takes.
+sub seconds
+{
+	my ($code) = @_;
+	my $start = Time::HiRes::time();
+	$code->();
+	return Time::HiRes::time() - $start;
 }
 
 # Ends the maintenance worker of a database and waits for the next one, which looks for missing months when it starts.

@@ -1,8 +1,13 @@
 # What the tests of the mirror share: Redis as a node sees it, and what it should hold, computed from the tables.
 #
-#   my $mirror = MirrorTest->new($node, $redis);                         database => 'postgres', namespace => the default one
+#   my $mirror = MirrorTest->new($node, $redis);
 #   $mirror->await_ready; $mirror->settle;
 #   is($mirror->check($key_id, 1), 'revoked key');
+#
+# $redis is a RedisServer, or an array of them, the masters of a cluster. Options:
+#   database => 'postgres'
+#   namespace => '...'     where it is not the default one
+#   lasting => 0           a connection for each query, for servers that stop
 package MirrorTest;
 
 use strict;
@@ -23,7 +28,7 @@ my @buckets = map { sprintf('%x', $_) } 0 .. 15;
 sub new
 {
 	my ($class, $node, $redis, %options) = @_;
-	my $self = bless { node => $node, redis => $redis, database => 'postgres', %options }, $class;
+	my $self = bless { node => $node, redis => $redis, database => 'postgres', lasting => 1, %options }, $class;
 	$self->{namespace} //= value($node, 'SELECT s.system_identifier || \'-\' || d.oid FROM pg_control_system() s, pg_database d WHERE d.datname = current_database()',
 		database => $self->{database});
 	return $self;
@@ -33,6 +38,7 @@ sub new
 sub sql
 {
 	my ($self) = @_;
+	return $self->{node} unless $self->{lasting};
 	$self->{session} //= session($self->{node}, database => $self->{database});
 	return $self->{session};
 }
@@ -55,6 +61,26 @@ sub bucket { return substr(Digest::SHA::sha256_hex($_[0]), 0, 1); }
 # Of the key's bucket: name($key_id, 'rev'). name_in('a', 'rev') and name_in('jwks')
 sub name { my ($self, $key_id, $what) = @_; return $self->name_in(bucket($key_id), $what); }
 sub name_in { my ($self, $bucket, $what) = @_; return "{ak:$self->{namespace}:$bucket}" . (defined $what ? ":$what" : ''); }
+# Of each bucket: names('rev')
+sub names { my ($self, $what) = @_; return map { $self->name_in($_, $what) } @buckets; }
+
+# The replies to commands of one key each. In a cluster, each is of the server that has the key.
+sub _replies
+{
+	my ($self, @commands) = @_;
+	my $redis = $self->{redis};
+	my @replies;
+	for my $server (ref $redis eq 'ARRAY' ? @$redis : $redis)
+	{
+		my @answers = $server->pipeline(@commands);
+		for my $i (0 .. $#answers)
+		{
+			$replies[$i] = $answers[$i] if !defined $replies[$i] || Scalar::Util::blessed($replies[$i]);
+		}
+	}
+	Scalar::Util::blessed($_) and die $_ for @replies;
+	return @replies;
+}
 
 my $source;
 
@@ -75,15 +101,14 @@ sub _check_arguments
 sub check
 {
 	my ($self, @arguments) = @_;
-	my $reply = $self->{redis}->command($self->_check_arguments(@arguments));
-	return join(' ', grep { $_ ne '' } $reply->[0], $reply->[2]);
+	return ($self->checks(\@arguments))[0];
 }
 
 # The same of many keys, [ key_id, generation [, ...] ] each, in one go.
 sub checks
 {
 	my ($self, @keys) = @_;
-	return map { join(' ', grep { $_ ne '' } $_->[0], $_->[2]) } $self->{redis}->pipeline(map { [ $self->_check_arguments(@$_) ] } @keys);
+	return map { join(' ', grep { $_ ne '' } $_->[0], $_->[2]) } $self->_replies(map { [ $self->_check_arguments(@$_) ] } @keys);
 }
 
 # Waits until that is what it says.
@@ -107,15 +132,14 @@ sub now_ms
 sub members
 {
 	my ($self) = @_;
-	my @replies = $self->{redis}->pipeline(map { [ 'ZRANGE', $self->name_in($_, 'rev'), 0, -1, 'WITHSCORES' ] } @buckets);
-	return { map { @$_ } @replies };
+	return { map { @$_ } $self->_replies(map { [ 'ZRANGE', $_, 0, -1, 'WITHSCORES' ] } $self->names('rev')) };
 }
 
 # The meta hash of each bucket.
 sub metas
 {
 	my ($self) = @_;
-	return map { +{@$_} } $self->{redis}->pipeline(map { [ 'HGETALL', $self->name_in($_, 'meta') ] } @buckets);
+	return map { +{@$_} } $self->_replies(map { [ 'HGETALL', $_ ] } $self->names('meta'));
 }
 
 # Does every bucket say that it is ready, with a watermark?
@@ -143,6 +167,22 @@ sub state
 	return value($self->sql, "SELECT state FROM apikey.status() WHERE component = 'mirror'");
 }
 
+# '' while there is no worker.
+sub pid
+{
+	my ($self) = @_;
+	return value($self->sql, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'apikey mirror' AND datname = '$self->{database}'");
+}
+
+# Another apikey.redis_url, by reload.
+sub set_url
+{
+	my ($self, $url) = @_;
+	value($self->sql, 'ALTER SYSTEM SET apikey.redis_url = ' . literal($url));
+	value($self->sql, 'SELECT pg_reload_conf()');
+	return;
+}
+
 # So many active keys of an owner: copies of one, which share its hash. Returns their ids.
 sub make_keys
 {
@@ -164,6 +204,14 @@ sub detail
 	return JSON::PP::decode_json(value($self->sql, "SELECT detail FROM apikey.status() WHERE component = 'mirror'"));
 }
 
+# The same, and the state.
+sub status
+{
+	my ($self) = @_;
+	my %row = row($self->sql, "SELECT state, detail FROM apikey.status() WHERE component = 'mirror'");
+	return { %{ $row{detail} }, state => $row{state} };
+}
+
 # How often everything was sent anew, by cause; or, given a cause, how often for that.
 sub resyncs
 {
@@ -181,6 +229,16 @@ sub await_state
 	my $found = '';
 	eval { wait_until(sub { ($found = $self->state) eq $expected }, "state $expected") };
 	return $found;
+}
+
+# A test: it comes to be in that state.
+sub becomes
+{
+	my ($self, $expected, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $last = {};
+	eval { wait_until(sub { $last = $self->status; $last->{state} eq $expected }, "state $expected") };
+	return is($last->{state}, $expected, $what) || diag(join(', ', map { "$_: $last->{$_}" } sort keys %$last));
 }
 
 # Redis is complete and says so.
@@ -208,33 +266,53 @@ sub expected
 	my $json = value($self->sql, <<'SQL');
 SELECT coalesce(jsonb_object_agg(CASE r.kind WHEN 'changed' THEN 'changed:' ELSE '' END || r.key_id || coalesce('.' || r.generation, ''),
                                  floor(extract(epoch FROM r.until)) + 60), '{}')
-  FROM apikey.revocation r WHERE r.effective_at <= clock_timestamp() AND r.until + interval '60 s' > clock_timestamp()
+  FROM apikey.revocation r
+ WHERE (r.effective_at <= clock_timestamp() OR r.generation IS NULL OR r.kind = 'changed') AND r.until + interval '60 s' > clock_timestamp()
 SQL
 	return JSON::PP::decode_json($json);
 }
 
-# missing, more, and with another score, in comparison with the tables: (0, 0, 0) when all is well. Says which.
-sub compare
+# What Redis lacks, has without reason, or has with another score: three arrays of members, in their order.
+sub differences
 {
 	my ($self) = @_;
 	my ($expected, $found) = ($self->expected, $self->members);
 	my @missing = grep { !exists $found->{$_} } sort keys %$expected;
 	my @more = grep { !exists $expected->{$_} } sort keys %$found;
 	my @other = grep { exists $found->{$_} && $found->{$_} != $expected->{$_} } sort keys %$expected;
-	my $list = sub { return join(' ', map { $_ // () } @_[ 0 .. 4 ]); };
-	diag('missing: ' . $list->(@missing)) if @missing;
-	diag('more: ' . $list->(@more)) if @more;
-	diag('with another score: ' . $list->(@other)) if @other;
-	return (scalar @missing, scalar @more, scalar @other);
+	return (\@missing, \@more, \@other);
 }
 
-# A test: Redis has what the tables say, no more and no less.
+sub _described
+{
+	my @differences = @_;
+	my @kinds = ('missing', 'more', 'with another score');
+	return map { "$kinds[$_]: " . join(' ', grep { defined } @{ $differences[$_] }[ 0 .. 4 ]) . "\n" } grep { @{ $differences[$_] } } 0 .. $#differences;
+}
+
+# A test: Redis has now what the tables say, no more and no less, since everything that has been committed is said to be there.
 sub is_exact
 {
 	my ($self, $what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	$self->settle;
-	return is(join(' ', $self->compare), '0 0 0', "$what: Redis has what the tables say");
+	my @differences = $self->differences;
+	return ok(!(grep { @$_ } @differences), "$what: Redis has what the tables say") || diag(_described(@differences));
+}
+
+# A test: Redis comes to have that, and every bucket is ready. For a Redis that may not be there for a while.
+sub is_complete
+{
+	my ($self, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my @differences;
+	my $look = sub
+	{
+		@differences = eval { $self->differences } or return 0;
+		return !(grep { @$_ } @differences) && $self->is_ready;
+	};
+	my $complete = eval { wait_until($look, 'Redis is complete') };
+	return ok($complete, "$what: Redis comes to have what the tables say") || diag(_described(@differences));
 }
 
 1;
