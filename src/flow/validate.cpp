@@ -293,31 +293,31 @@ Verdict judge_anonymous(const Query& query, const Requirement& required, Code or
     return verdict;
 }
 
-Verdict recorded(const Query& query, Verdict verdict) {
+void record_if_denied(const Query& query, const Verdict& verdict) {
     if (!verdict.valid()) {
         record_denial(query.operation, verdict.code, verdict.claim, query.client);
     }
-    return verdict;
 }
 
 Verdict answer(const Query& query, const Requirement& required, Extent extent, TimestampTz now) {
+    Verdict verdict;
     if (!query.token && !pg::settings::free_tier) {
-        Verdict verdict;
         verdict.anonymous = true;
         verdict.code = Code::missing;
-        return recorded(query, std::move(verdict));
+        record_if_denied(query, verdict);
+        return verdict;
     }
     std::optional<PresentedToken> token;
     if (query.token) {
         token.emplace(*query.token, now);
     }
     store::LatestSnapshot snapshot(store::LatestSnapshot::Use::brief);
-    if (!token) {
-        return recorded(query, judge_anonymous(query, required, Code::missing, snapshot, now));
-    }
-    Verdict verdict = recorded(query, judge(query, *token, required, extent, snapshot, now));
-    if (pg::settings::free_tier_on_failure && core::has(verdict.code, core::CodeFlag::rescuable)) {
-        return recorded(query, judge_anonymous(query, required, verdict.code, snapshot, now));
+    verdict = token ? judge(query, *token, required, extent, snapshot, now)
+                    : judge_anonymous(query, required, Code::missing, snapshot, now);
+    record_if_denied(query, verdict);
+    if (token && pg::settings::free_tier_on_failure && core::has(verdict.code, core::CodeFlag::rescuable)) {
+        verdict = judge_anonymous(query, required, verdict.code, snapshot, now);
+        record_if_denied(query, verdict);
     }
     return verdict;
 }
